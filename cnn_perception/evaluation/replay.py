@@ -22,17 +22,16 @@ from cnn_perception.errors import FrameError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrame, LabelledFrames
 from cnn_perception.image.appearance import appearance
-from cnn_perception.image.messages import ImageOddity, RgbImage, Seen
+from cnn_perception.image.messages import RgbImage, Seen
 from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline.pipeline import Pipeline
-from cnn_perception.stream.few_bits import FewBits
+from cnn_perception.stream.odd_pictures import OddPictures
 
 WORKERS = min(len(os.sched_getaffinity(0)), 16)
 """Frames in work at the same time; each holds a decoded image."""
 
 _LATENCY_FRAMES = 100
-_FRAMES_OF_FEW_BITS = 3
 _WORST_FRAMES = 12
 _WORST_ALIKE = 3
 _APART_NS = 10**9
@@ -51,21 +50,15 @@ class ReplayedFrames:
     """The frames recognised so far, all of them or those before an interruption; it grows during an evaluation."""
 
     records: list[FrameRecord] = field(default_factory=list)
-    oddities: dict[str, tuple[int, ImageOddity]] = field(default_factory=dict)
+    odd: OddPictures = field(default_factory=OddPictures)
     worst: list[LabelledFrame] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
 
-    def note(self, oddities: Iterable[ImageOddity]) -> None:
-        """Counts what is odd about a frame's picture; of each kind the latest is kept."""
-        for oddity in oddities:
-            count, _ = self.oddities.get(oddity.kind, (0, oddity))
-            self.oddities[oddity.kind] = (count + 1, oddity)
-
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the pictures, a line for each kind."""
-        return tuple(f"{count} frames: {oddity.kind}: {oddity.text}" for count, oddity in self.oddities.values())
+        return self.odd.warnings()
 
     def by_badness(self) -> list[LabelledFrame]:
         """Returns the worst frames, the worst first."""
@@ -111,12 +104,11 @@ def replay(
     """
     replayed = ReplayedFrames()
     started = time.perf_counter()
-    few_bits = FewBits(_FRAMES_OF_FEW_BITS)
     answers = in_order(lambda frame: _recognise(pipeline, frame, see), frames, workers)
     try:
         for frame, seen in ProgressBar(answers, total=frames.count, desc="evaluating", unit="frame"):
             replayed.records.append(frame.record)
-            replayed.note((*seen.oddities, *few_bits.observe(seen)))
+            replayed.odd.add(seen)
             _keep_if_bad(replayed.worst, frame)
     except KeyboardInterrupt:
         replayed.interrupted = True

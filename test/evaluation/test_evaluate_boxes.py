@@ -277,6 +277,27 @@ def test_boxes_in_images_that_exif_turns_are_refused(tmp_path: Path, model: Path
     assert [row["predicted"] for row in rows[:2]] == ["red", "blue"]
 
 
+def test_what_is_odd_about_the_recording_and_its_pictures_is_told_beside_what_is_odd_about_boxes(
+    tmp_path: Path, model: Path
+):
+    messages = []
+    for number in range(20):
+        stamp_ns = START_NS + number * SECOND // 100  # of a faster clock than that of the log times
+        message = tiny_bag.compressed(halves(), stamp_ns)
+        code = message.data.tobytes()
+        message.data = np.frombuffer(code[:-2] + b"\x5a" * 100 + code[-2:], np.uint8)  # stray before the end
+        time_ns = START_NS + number * SECOND
+        messages.append(("/camera/compressed", time_ns, message))
+        messages.append(("/boxes", time_ns + 1, detections(stamp_ns, (LEFT, RIGHT))))
+
+    code, report, _ = run(tmp_path, model, "--bag", tiny_bag.write_bag(tmp_path / "bag", messages))
+
+    assert code == 0
+    assert report["frames"]["bad"] == {}
+    assert any("its 20 images take" in line for line in report["warnings"])
+    assert any(line.startswith("20 images: ") for line in report["warnings"])
+
+
 def test_boxes_in_shares_of_the_image_are_refused_and_the_reason_is_told(tmp_path: Path, model: Path, capsys):
     shares = [Box(0.25, 0.5, 0.4, 0.6, score=0.9), Box(0.75, 0.5, 0.4, 0.6, score=0.8)]
     why = "a box is 0.4 x 0.6 pixels; boxes are in pixels of the image, not in shares of it"

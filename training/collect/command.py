@@ -43,6 +43,8 @@ def _run(given: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
 
         return node.run(options, ros_arguments)
     outcome = collect(options, _say)
+    for line in outcome.survey.warnings:
+        print(f"warning: {printable(line)}", file=sys.stderr)
     for line in outcome.survey.damage:
         print(f"error: {printable(line)}", file=sys.stderr)
     print("\n".join(map(printable, summary(outcome, options))))
@@ -50,6 +52,7 @@ def _run(given: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     result = {
         "frames": outcome.survey.frames,
         "bad": outcome.survey.bad,
+        "warnings": outcome.survey.warnings,
         "known": outcome.survey.known,
         "alike": outcome.survey.alike,
         "chosen": len(outcome.rows),

@@ -12,7 +12,8 @@ import numpy as np
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.replay import in_order
-from cnn_perception.image.messages import decode
+from cnn_perception.image.messages import Seen, decode_frame
+from cnn_perception.stream.odd_pictures import OddPictures
 from training.collect.description import Describer, Description, Vector
 from training.collect.set_folder import Fingerprint, fingerprint
 from training.collect.sources.frame import Answer, Origin, Source, SourceFrame
@@ -58,6 +59,7 @@ class Survey:
         fingerprints: Of the data set's images and of the candidates.
         bad: How many cannot be used, by reason.
         damage: What cannot be read of the sources, a line each.
+        warnings: What is odd about the sources and their pictures, though they can be used, a line each.
         tables: The rows of the sources that have tables of their own, by the index of the frame.
         interrupted: Whether Ctrl-C ended it.
     """
@@ -70,6 +72,7 @@ class Survey:
     fingerprints: set[Fingerprint] = field(default_factory=set)
     bad: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     tables: dict[Source, Sequence[Mapping[str, str]]] = field(default_factory=dict)
     interrupted: bool = False
 
@@ -85,6 +88,7 @@ class _Seen:
     frame: SourceFrame
     fingerprint: Fingerprint
     description: Description
+    picture: Seen
 
 
 def survey(
@@ -127,6 +131,7 @@ def _read(
 ) -> None:
     say(f"reading {source.path}")
     kept: dict[_Camera, Vector] = {}
+    odd = OddPictures()
     with source.opened() as opened:
         if opened.rows:
             found.tables[source] = opened.rows
@@ -135,17 +140,20 @@ def _read(
             for one in ProgressBar(seen, total=opened.count, desc=source.bag, unit="frame"):
                 _count(one, source.bag, found)
                 if isinstance(one, _Seen):
+                    odd.add(one.picture)
                     _add(source, one, kept, min_distance, found)
         finally:
             found.damage += opened.damage
+            found.warnings += [*opened.warnings, *(f"{source.path}: {line}" for line in odd.warnings("images"))]
 
 
 def _look(frame: SourceFrame, describer: Describer) -> _Seen | FrameError:
     try:
         if isinstance(frame.content, FrameError):
             raise frame.content
-        image = decode(frame.content)
-        return _Seen(frame, fingerprint(frame.origin.stamp_ns, image), describer(image))
+        decoded = decode_frame(frame.content)
+        image = decoded.image
+        return _Seen(frame, fingerprint(frame.origin.stamp_ns, image), describer(image), decoded.seen)
     except FrameError as error:
         return error
 

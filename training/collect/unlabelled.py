@@ -133,8 +133,8 @@ class _Recording:
                 with replacing(path) as file:
                     file.write(content)
                 yield Frame(path.absolute(), f"{self.bag.bag} {frame.origin.topic}")
-            for line in opened.damage:
-                print(printable(f"{self.bag.path}: {line}"))
+            for line in (*opened.damage, *opened.warnings):
+                print(printable(line))
             if lost:
                 print(printable(f"{self.bag.path}: {lost} frames cannot be decoded and are left out"))
 

@@ -21,6 +21,7 @@ from cnn_perception.regions.box import Box
 from cnn_perception.regions.box_scale import BoxScale
 from cnn_perception.regions.matching import require_upright
 from cnn_perception.regions.refusals import Refusals
+from cnn_perception.stream.odd_pictures import OddPictures
 from cnn_perception.tasks.registry import task_of
 
 
@@ -44,11 +45,16 @@ class BoxOptions:
 
 
 class _Shown:
-    """What is odd about the boxes of a recording, while its images are read."""
+    """What is odd about the boxes of a recording, and about the pictures that have some, while they are read.
+
+    Attributes:
+        pictures: Takes what each of those showed.
+    """
 
     def __init__(self) -> None:
         self._scale = BoxScale()
         self._refusals = Refusals()
+        self.pictures = OddPictures()
 
     def add(self, box: Box, content: RgbImage | FrameError, height: int, width: int) -> None:
         """Takes what is shown of a box in an image of so many rows and columns, or why nothing is."""
@@ -61,7 +67,7 @@ class _Shown:
         """Returns a line for each kind; none where nothing is odd."""
         found = self._refusals
         lines = [f"{count} boxes: {reason}: {found.examples[reason]}" for reason, count in found.counts.items()]
-        return [*lines, *filter(None, [self._scale.suspicion])]
+        return [*lines, *filter(None, [self._scale.suspicion]), *self.pictures.warnings("images")]
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def frames_of_boxes(bag: Bag, topic_name: str | None, options: BoxOptions, spec:
                 for frame in _frames_of_image(image, number, index, boxes, options, spec, bag.start_ns, shown):
                     yield frame
                     index += 1
-        warnings[said:] = shown.warnings()
+        warnings[said:] = [*bag.warnings, *shown.warnings()]
 
     def unused(_records: Sequence[FrameRecord]) -> list[str]:
         return [known.unused()] if known.unused() else []
@@ -165,6 +171,7 @@ def _contents(
     except FrameError as refusal:
         yield from [refusal] * len(known.boxes)
         return
+    shown.pictures.add(decoded.seen)
     pixels = decoded.image
     contents = crops(pixels, known.boxes, options.regions, spec.input)
     for box, content in zip(known.boxes, contents, strict=True):

@@ -188,6 +188,35 @@ def test_one_of_several_cameras_has_to_be_named(tmp_path: Path, collect, capsys)
     assert len(collect("--bag", bag, "--topic", "1/image")[1]) == 1
 
 
+def test_topic_that_is_named_twice_is_read_once(tmp_path: Path, collect, capsys) -> None:
+    bag = scenes(tmp_path / "drive", range(3))
+    _, rows = collect("--bag", bag, "--topic", "/front/image_raw", "front/image_raw", "--gap", 0)
+
+    assert stamps(rows) == [0, 1, 2]
+    assert "3 read" in capsys.readouterr().out
+
+
+def test_what_is_odd_about_a_recording_and_its_pictures_is_told_and_all_is_collected(
+    tmp_path: Path, collect, capsys
+) -> None:
+    messages = []
+    for number in range(20):
+        received_ns = START_NS + number * SECOND
+        message = tiny_bag.compressed(scene(number), START_NS + number * SECOND // 100)  # stamps of a faster clock
+        code = message.data.tobytes()
+        message.data = np.frombuffer(code[:-2] + b"\x5a" * 100 + code[-2:], np.uint8)  # stray before the end
+        messages.append(("/camera/compressed", received_ns, message))
+    bag = write_bag(tmp_path / "drive", messages)
+    code, rows = collect("--bag", bag, "--gap", 0)
+
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert code == 0
+    assert len(rows) == 20
+    assert [line.startswith(f"warning: {bag}: ") for line in warnings] == [True, True]
+    assert "its 20 images take" in warnings[0]
+    assert "20 images: " in warnings[1]
+
+
 def test_collecting_without_a_network_needs_no_torch(tmp_path: Path, output: Path) -> None:
     bag = scenes(tmp_path / "drive", range(4))
     code = (

@@ -45,11 +45,11 @@ class BagFrames:
         with Bag(self.path) as bag:
             topics = self._image_topics(bag)
             count = sum(topic.count for topic in topics)
-            yield OpenSource(count, self._frames(bag, topics, only), bag.damage)
+            yield OpenSource(count, self._frames(bag, topics, only), bag.damage, bag.warnings)
 
     def _image_topics(self, bag: Bag) -> list[Topic]:
         if self.topics:
-            return [bag.image_topic(name) for name in dict.fromkeys(self.topics)]
+            return list(dict.fromkeys(bag.image_topic(name) for name in self.topics))
         if not self.is_recorded:
             return [bag.image_topic()]
         names = {topic.name for topic in bag.topics if topic.type in IMAGE_TYPES and topic.count}

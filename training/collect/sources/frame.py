@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -79,12 +79,14 @@ class OpenSource:
         count: How many frames there are.
         frames: Those that were asked for, once, in order.
         damage: What cannot be read, a line each; complete once all frames were read.
+        warnings: What is odd about it, though it can be read; likewise.
         rows: Of the source's own table, in which a person may have labelled the frames, by index; none without one.
     """
 
     count: int
     frames: Iterator[SourceFrame]
-    damage: list[str] = field(default_factory=list)
+    damage: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     rows: Sequence[Mapping[str, str]] = ()
 
 
