@@ -385,7 +385,10 @@ def test_a_picture_that_no_stamp_ties_to_an_answer_is_shown_without_one_and_it_i
         assert tab.is_visible("#overlay")
         assert tab.inner_text("#answer") == why
         ros.wait_for(lambda: is_said() and tab.inner_text("#unsure") == why, "what is said of unsure frames")
-        assert sorted(tab.inner_text("#legend").split()) == ["green", "red"]
+        ros.wait_for(
+            lambda: is_said() and sorted(tab.inner_text("#legend").split()) == ["green", "red"],
+            "both answers over time",
+        )
         (age,) = (one for one in tab.locator("#figures div").all_inner_texts() if "median" in one)
         assert ("ms" in age) == bool(stamp[0])
         # Of the first frames of a shared stamp the answers may have come late, before it was known to be shared.
