@@ -11,7 +11,8 @@ The content decides, never a name or a `format` field. Decisions:
 - What is known better of a file than it says is the order of its colours, where a driver encoded BGR as if it were
   RGB, or the mosaic that a grey one is; what does not apply to it is told as an oddity.
 - EXIF orientation is always applied, as viewers do.
-- Alpha is composited over white: the page on which a viewer shows a cut-out picture.
+- Alpha of a message is dropped, as that of raw images is, see `raw`. In a file of a folder it is meant, and composited
+  over white: the page on which a viewer shows a cut-out picture.
 - 16-bit pictures are scaled as 16-bit camera images are. ICC profiles are ignored.
 - Of an animation or a multi-page file the first picture is taken, unless it says that it is a preview of another, as in
   the raw files of cameras.
@@ -76,6 +77,8 @@ _PNG_EXIF = b"eXIf"
 """The chunk that says how a PNG is turned."""
 _TURNED_BY_HEIF = "original_orientation"
 """Where pillow-heif says what it has undone."""
+_WHOLE_UNDER_ALPHA = ("PNG", "TIFF", "BMP")
+"""Of these files transparent pixels have the colours that they were given."""
 _PREVIEW = 254
 """The tag of a TIFF whose lowest bit says that a picture is a smaller one of another. Source: TIFF 6.0."""
 _BITS = 258
@@ -103,13 +106,18 @@ class EncodedFile:
         data: The bytes of an image file, see `file_formats`.
         format: What image_transport says of it: `rgb8; jpeg compressed bgr8`, `16UC1; png compressed `, or `jpeg`.
         overrides: What is known better: the order of the colours, or the mosaic, that was compressed.
-        most_pixels: How large the picture may be: as a camera's, or `limits.FILE_PIXELS` for a file of a folder.
+        of_folder: Whether it is a file of a folder or a data set, of which alpha is meant, and no camera's message.
     """
 
     data: bytes | memoryview
     format: str
     overrides: Overrides = AS_SENT
-    most_pixels: int = MAX_PIXELS
+    of_folder: bool = False
+
+    @classmethod
+    def from_folder(cls, data: bytes | memoryview) -> EncodedFile:
+        """Takes the content of a file of a folder or a data set, unchecked: decoding checks it."""
+        return cls(data, "", of_folder=True)
 
     @classmethod
     def from_message(cls, message: Any) -> EncodedFile:  # noqa: ANN401 - rclpy's and rosbags' messages share no base
@@ -122,6 +130,11 @@ class EncodedFile:
             The file, unchecked: decoding checks it.
         """
         return cls(data=memoryview(message.data), format=message.format)
+
+    @property
+    def most_pixels(self) -> int:
+        """How many the picture may have."""
+        return FILE_PIXELS if self.of_folder else MAX_PIXELS
 
     def overridden(self, overrides: Overrides) -> EncodedFile:
         """Returns the file with what is known better of it."""
@@ -160,7 +173,7 @@ def decode_file(file: EncodedFile) -> Decoded:
     before, and keeps their name at the front all the same.
 
     Args:
-        file: What a message brought.
+        file: What a message brought, or a file of a folder.
 
     Raises:
         FrameError: As `decode_file_bytes`; `format` also for compressedDepth messages and video.
@@ -172,7 +185,7 @@ def decode_file(file: EncodedFile) -> Decoded:
         refuse_unread(content)
         refuse_video(file.format, content)
     known = file.overrides
-    picture = _picture(content, known, file.most_pixels)
+    picture = _picture(content, file)
     mosaic = _mosaic(file)
     if mosaic and picture.is_grey:
         height, width, _ = picture.pixels.shape
@@ -188,7 +201,7 @@ def decode_file(file: EncodedFile) -> Decoded:
 
 def decode_content(data: bytes | memoryview) -> Decoded:
     """Decodes an image file as `decode_file_bytes` does, and tells what is odd about it."""
-    return _upright(_picture(bytes(data), AS_SENT, FILE_PIXELS))
+    return _upright(_picture(bytes(data), EncodedFile.from_folder(data)))
 
 
 def decode_file_bytes(data: bytes | memoryview) -> RgbImage:
@@ -291,8 +304,14 @@ def _upright(picture: _Picture) -> Decoded:
     return Decoded(image, Seen(oddities, seen.brightest, picture.turned or undo is not None))
 
 
-def _picture(content: bytes, known: Overrides, most_pixels: int) -> _Picture:
-    """Returns the first picture of a file; the errors are those of `decode_file_bytes`."""
+def _picture(content: bytes, file: EncodedFile) -> _Picture:
+    """Returns the first picture of a file; the errors are those of `decode_file_bytes`.
+
+    Args:
+        content: All bytes of the file.
+        file: What else is known of it.
+    """
+    most_pixels = file.most_pixels
     if not content:
         raise FrameError("empty", "the image has 0 bytes; check the camera or the file")
     kind = file_format(content)
@@ -306,7 +325,7 @@ def _picture(content: bytes, known: Overrides, most_pixels: int) -> _Picture:
         return _decode_jpeg(content, most_pixels)
     try:
         check_structure(content, kind, most_pixels)
-        return _decode_with_pillow(content, kind, known, most_pixels)
+        return _decode_with_pillow(content, kind, file)
     except Image.DecompressionBombError:
         most = min(most_pixels, 2 * (Image.MAX_IMAGE_PIXELS or most_pixels))  # what Pillow's own plugins refuse
         raise FrameError("size", f"the {kind} claims a huge image; at most {most} pixels are accepted") from None
@@ -367,25 +386,25 @@ def _orientation_of_jpeg(content: bytes) -> object:
     return exif.get(0x0112, 1)
 
 
-def _decode_with_pillow(content: bytes, kind: str, known: Overrides, most_pixels: int) -> _Picture:
+def _decode_with_pillow(content: bytes, kind: str, file: EncodedFile) -> _Picture:
     try:
-        return _loaded(content, kind, known, most_pixels)
+        return _loaded(content, kind, file)
     except FrameError:
         raise
     except Exception as error:
         if kind != "PNG":
             raise
-        return _without_trouble(content, known, most_pixels, error)
+        return _without_trouble(content, file, error)
 
 
-def _without_trouble(content: bytes, known: Overrides, most_pixels: int, trouble: Exception) -> _Picture:
+def _without_trouble(content: bytes, file: EncodedFile, trouble: Exception) -> _Picture:
     """Returns the picture of a PNG without what is beside its pixels: its remarks, and then its EXIF, too."""
     for dropped in (_PNG_REMARKS, _PNG_REMARKS | {_PNG_EXIF}):
         bare = _without_chunks(content, dropped)
         if bare == content:
             continue
         try:
-            picture = _loaded(bare, "PNG", known, most_pixels)
+            picture = _loaded(bare, "PNG", file)
         except FrameError:
             raise
         except Exception:  # the trouble is still there
@@ -398,24 +417,25 @@ def _without_trouble(content: bytes, known: Overrides, most_pixels: int, trouble
     raise trouble
 
 
-def _loaded(content: bytes, kind: str, known: Overrides, most_pixels: int) -> _Picture:
+def _loaded(content: bytes, kind: str, file: EncodedFile) -> _Picture:
     if kind == "PNG":
         with opened(content, kind) as image:
-            check_pixels(image.height, image.width, len(content), most_pixels)
+            check_pixels(image.height, image.width, len(content), file.most_pixels)
             image.verify()  # the checksums, which decoding skips; the image cannot be used afterwards
     with opened(content, kind) as image:
-        check_pixels(image.height, image.width, len(content), most_pixels)
+        check_pixels(image.height, image.width, len(content), file.most_pixels)
         if kind == "TIFF":
             _refuse_preview(image)
         before, oddities = _orientation(lambda: _orientation_by_pillow(image), kind)
         image.load()  # before the orientation is used: TIFFs are turned here, and their tag dropped
         after, _ = _orientation(lambda: _orientation_by_pillow(image), kind)
         numbers = _numbers_of(image, content, kind)
-        bits = 0 if numbers is None else _bits(known, numbers)
+        bits = 0 if numbers is None else _bits(file.overrides, numbers)
         picture = image if numbers is None else Image.fromarray(to_uint8(numbers, bits))
         is_grey = len(picture.getbands()) == 1 and picture.mode != "P"
         turned = before in _UPRIGHT or image.info.get(_TURNED_BY_HEIF, 1) in _UPRIGHT
-        return _Picture(_flatten(picture), is_grey, after, turned, numbers, bits, oddities)
+        pixels, odd = _flatten(picture, kind, is_alpha_meant=file.of_folder)
+        return _Picture(pixels, is_grey, after, turned, numbers, bits, (*oddities, *odd))
 
 
 def _refuse_preview(image: Image.Image) -> None:
@@ -487,14 +507,35 @@ def _as_tiff_says(numbers: npt.NDArray[np.uint16], image: Image.Image) -> npt.ND
     return ~scaled if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else scaled
 
 
-def _flatten(image: Image.Image) -> _Pixels:
-    """Returns (H, W, 3) uint8 RGB, transparent pixels over white."""
+def _flatten(image: Image.Image, kind: str, *, is_alpha_meant: bool) -> tuple[_Pixels, tuple[ImageOddity, ...]]:
+    """Returns (H, W, 3) uint8 RGB, and that alpha was dropped which hides something.
+
+    Args:
+        image: The picture.
+        kind: Of its file.
+        is_alpha_meant: Whether it is composited over white, and not dropped.
+    """
     if image.mode in ("I", "F"):
         raise FrameError(
             "depth",
             f"the image has 32-bit pixels (mode {image.mode}), whose white is undefined; save it with 8 or 16 bits",
         )
+    oddities: tuple[ImageOddity, ...] = ()
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
+        image = image.convert("RGBA")
+        if is_alpha_meant:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        elif image.getchannel("A").getextrema() != (255, 255):
+            oddities = (_dropped_alpha(kind),)
+    return np.asarray(image.convert("RGB")), oddities
+
+
+def _dropped_alpha(kind: str) -> ImageOddity:
+    """Returns that pixels of a message are transparent, which is passed over."""
+    is_whole = kind in _WHOLE_UNDER_ALPHA
+    blanked = "" if is_whole else f", but encoders of {kind} may have blanked what is transparent"
+    text = (
+        f"pixels of the {kind} are transparent; alpha of a camera is dropped, as that of rgba8 is, and not composited "
+        f"over white as in files of folders{blanked}; have the driver send none"
+    )
+    return ImageOddity("alpha_dropped", text, harmless=is_whole)

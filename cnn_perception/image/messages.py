@@ -114,7 +114,9 @@ def decode_frame(image: EncodedImage | EncodedFile) -> Decoded:
 
 
 def read_image(path: Path | str) -> RgbImage:
-    """Reads an image file, decoded as the node decodes a CompressedImage.
+    """Reads an image file of a folder or a data set.
+
+    It is decoded as the node decodes a CompressedImage, but for alpha, which a camera's message does not mean.
 
     Args:
         path: A JPEG, PNG, WebP, BMP, TIFF or GIF.

@@ -179,7 +179,8 @@ def seen_in(numbers: _Pixels, bits: int) -> Seen:
     """
     # Odd distances, so that every colour of a mosaic is among them.
     down, across = (max(1, side // _SAMPLES) | 1 for side in numbers.shape[:2])
-    brightest = int(numbers[::down, ::across].max())
+    sampled = numbers[::down, ::across]
+    brightest = int((sampled[..., :3] if sampled.ndim == 3 else sampled).max())  # without alpha
     if not bits:
         return Seen(brightest=brightest)
     if brightest < 1 << bits:
