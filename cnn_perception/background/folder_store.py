@@ -5,9 +5,9 @@
 
 All sessions of a model share a CSV file, for its columns are the same: those of a data set that is being labelled, see
 `training.data_set.columns`, and more about the answer. `training.label` opens it as it is, and rows that nobody has
-labelled yet are left out of the training. A JPEG or PNG is kept byte by byte, anything
-else as the pixels that the model saw, in a PNG. First the image is written, then its row, at one go: a kill leaves at
-most one image that is not listed.
+labelled yet are left out of the training. A JPEG or PNG is kept byte by byte, anything else, and a PNG with alpha, as
+the pixels that the model saw, in a PNG. First the image is written, then its row, at one go: a kill leaves at most one
+image that is not listed.
 """
 
 from __future__ import annotations

@@ -10,13 +10,15 @@ Every value of sensor_msgs/image_encodings.hpp is either in `_LAYOUTS` or `PLANA
   image, or broken.
 - YUV is BT.601 in limited range (16..235), as OpenCV and cv_bridge convert it.
 - Rows may be padded (`step`); bytes after the last row are ignored, but not where planes follow one another, and told
-  where they may be padding that `step` leaves out; a buffer that is too short is refused.
+  where they may be padding that `step` leaves out; a buffer that is too short is refused. Rows whose `step` and bytes
+  are those of another encoding are told, see `row_step`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,7 @@ import numpy.typing as npt
 from cnn_perception.errors import ConfigError, FrameError, one_line
 from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.image.planar import PLANAR_LAYOUTS
+from cnn_perception.image.row_step import OF_PIXEL_BYTES, other_pixel_bytes
 
 MAX_PIXELS = 2**26
 """Largest image accepted, in pixels: 8192 x 8192, 192 MiB as RGB. Beyond any robot's camera, and below the size at
@@ -143,9 +146,10 @@ def decode_raw(image: EncodedImage) -> Decoded:
     if image.significant_bits and (layout is None or layout.channel != "u2"):
         oddities = (unused_bits(image.significant_bits, f"an image of encoding {image.encoding[:40]}"),)
     if image.encoding in PLANAR_LAYOUTS:
-        return Decoded(_decode_planar(image), Seen(oddities))
+        return Decoded(_decode_planar(image), Seen((*oddities, *_of_other_encoding(image, (1,)))))
     found = Decoded(_decode_unlisted(image)) if layout is None else _decode_rows(image, layout)
-    oddities = (*found.seen.oddities, *oddities, *_padded_rows(image))
+    other = () if layout is None else _of_other_encoding(image, layout.periods)
+    oddities = (*found.seen.oddities, *oddities, *_padded_rows(image), *other)
     return dataclasses.replace(found, seen=dataclasses.replace(found.seen, oddities=oddities))
 
 
@@ -212,6 +216,19 @@ def _padded_rows(image: EncodedImage) -> tuple[ImageOddity, ...]:
         f"sheared and step must be {image.step + each}, not {image.step}; mend the driver"
     )
     return (ImageOddity("rows_padded", text),)
+
+
+def _of_other_encoding(image: EncodedImage, periods: Sequence[int]) -> tuple[ImageOddity, ...]:
+    """Returns that the rows are those of another encoding than the one whose patterns have these bytes."""
+    found = other_pixel_bytes(image.data, (image.height, image.width), image.step, periods)
+    if not found:
+        return ()
+    text = (
+        f"the rows of {_named(image)} have step {image.step}, that of {found} bytes a pixel ({OF_PIXEL_BYTES[found]}), "
+        "and their bytes look so, too: the picture is garbled then; mend the driver, or say what it is by the "
+        "parameter encoding (evaluate_bag: --encoding)"
+    )
+    return (ImageOddity("step_of_other_encoding", text),)
 
 
 def check_size(height: int, width: int, most_pixels: int = 0) -> None:
@@ -285,6 +302,12 @@ class _Layout:
     @property
     def pixel_bytes(self) -> int:
         return self.channels * int(self.channel[1])
+
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """After how many bytes the next pixel comes, and the first colour of a mosaic or the same chroma again."""
+        is_alternating = self.divisible[1] > 1 or self.smallest > 1
+        return (self.pixel_bytes, 2 * self.pixel_bytes) if is_alternating else (self.pixel_bytes,)
 
 
 def _check_sides(image: EncodedImage, divisible: tuple[int, int], smallest: int = 1) -> None:

@@ -1,0 +1,151 @@
+"""Owns: when rows are said to be those of another encoding than the image names, and when they are padded or cut out.
+
+Oracle: buffers written here, by numpy, from a picture of smooth colours with noise. Leaves to others: what becomes of
+the pixels (test_raw), padding that `step` leaves out (test_overrides).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from cnn_perception.image.messages import EncodedImage, decode, decode_frame
+from cnn_perception.image.raw import _LAYOUTS
+from cnn_perception.image.row_step import OF_PIXEL_BYTES
+
+HEIGHT, WIDTH = 96, 128
+_RNG = np.random.default_rng(3)
+_COLOURS = cv2.resize(_RNG.integers(20, 236, (5, 7, 3), np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+RGB = np.clip(_COLOURS + _RNG.normal(0, 3, _COLOURS.shape), 0, 255).astype(np.uint8)
+GREY = RGB.mean(axis=2).astype(np.uint8)
+Bytes = npt.NDArray[np.uint8]
+
+
+def rgba(alpha: int) -> Bytes:
+    return np.dstack([RGB, np.full((HEIGHT, WIDTH), alpha, np.uint8)])
+
+
+def yuyv() -> Bytes:
+    yuv = cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV)
+    chroma = np.where(np.arange(WIDTH) % 2, yuv[..., 2], yuv[..., 1])
+    return np.dstack([yuv[..., 0], chroma])
+
+
+def twelve_bits() -> Bytes:
+    return (GREY.astype("<u2") * 16 + _RNG.integers(0, 16, GREY.shape).astype("<u2")).view(np.uint8)
+
+
+def mosaic() -> Bytes:
+    found = RGB[..., 1].copy()
+    found[::2, ::2], found[1::2, 1::2] = RGB[::2, ::2, 0], RGB[1::2, 1::2, 2]
+    return found
+
+
+def image(buffer: Bytes, encoding: str, width: int = WIDTH) -> EncodedImage:
+    lines = np.ascontiguousarray(buffer).reshape(HEIGHT, -1)
+    return EncodedImage(lines.tobytes(), encoding, HEIGHT, width, lines.shape[1], is_bigendian=False)
+
+
+def kinds(frame: EncodedImage) -> list[str]:
+    return [one.kind for one in decode_frame(frame).seen.oddities]
+
+
+MISLABELLED = {
+    "rgb8, is rgba8": ("rgb8", rgba(255)),
+    "rgb8, is rgba8 without alpha": ("rgb8", rgba(0)),
+    "bgr8, is rgba8": ("bgr8", rgba(255)),
+    "mono8, is rgb8": ("mono8", RGB),
+    "mono8, is yuyv": ("mono8", yuyv()),
+    "mono8, is mono12": ("mono8", twelve_bits()),
+    "mono8, is rgba8": ("mono8", rgba(255)),
+    "mono16, is rgb8": ("mono16", RGB),
+    "mono16, is rgba8": ("mono16", rgba(255)),
+    "yuyv, is rgb8": ("yuv422_yuy2", RGB),
+    "mosaic, is rgb8": ("bayer_rggb8", RGB),
+    "mosaic, is yuyv": ("bayer_rggb8", yuyv()),
+    "nv12, is rgb8": ("nv12", RGB),
+    "i420, is rgb8": ("i420", RGB),
+    "rgb8, is rgb16": ("rgb8", (RGB.astype("<u2") * 257).view(np.uint8)),
+}
+
+
+@pytest.mark.parametrize("name", MISLABELLED)
+def test_rows_of_another_encoding_are_told_with_what_fits_and_the_parameter(name: str):
+    encoding, buffer = MISLABELLED[name]
+    (told,) = decode_frame(image(buffer, encoding)).seen.oddities
+    step = buffer.nbytes // HEIGHT
+    assert (told.kind, told.harmless) == ("step_of_other_encoding", False)
+    assert f"the {encoding} image of 128x96 pixels have step {step}, that of {step // WIDTH} bytes a pixel" in told.text
+    assert OF_PIXEL_BYTES[step // WIDTH] in told.text
+    assert "the parameter encoding (evaluate_bag: --encoding)" in told.text
+
+
+RIGHT = {
+    "rgb8": (RGB, 3),
+    "mono8": (GREY, 1),
+    "bayer_rggb8": (mosaic(), 1),
+    "yuv422_yuy2": (yuyv(), 2),
+    "mono12": (twelve_bits(), 2),
+    "rgba8": (rgba(255), 4),
+}
+PADDING = {
+    "zeros": lambda shape, _: np.zeros(shape, np.uint8),
+    "the edge again": lambda shape, rows: np.resize(np.tile(rows[:, -12:], (1, shape[1] // 12 + 1)), shape),
+    "anything": lambda shape, _: _RNG.integers(0, 256, shape, np.uint8),
+    "pointers": lambda shape, _: np.resize(np.frombuffer(b"\x10\x7f\x00\x00\xe0\x55\x00\x00", np.uint8), shape),
+    "another picture": lambda shape, _: np.resize(rgba(255).reshape(HEIGHT, -1), shape),
+}
+
+
+@pytest.mark.parametrize("padding", PADDING)
+@pytest.mark.parametrize("encoding", RIGHT)
+def test_padding_as_long_as_that_of_another_encoding_is_no_oddity_whatever_is_in_it(encoding: str, padding: str):
+    buffer, pixel_bytes = RIGHT[encoding]
+    rows = buffer.reshape(HEIGHT, -1)
+    for other in OF_PIXEL_BYTES:
+        if other > pixel_bytes:
+            more = PADDING[padding]((HEIGHT, WIDTH * (other - pixel_bytes)), rows)
+            padded = image(np.concatenate([rows, more], axis=1), encoding)
+            assert kinds(padded) == []
+            assert np.array_equal(decode(padded), decode(image(buffer, encoding)))
+
+
+@pytest.mark.parametrize("encoding", RIGHT)
+@pytest.mark.parametrize(("part", "whole"), [(1, 2), (3, 4), (1, 3), (2, 3), (1, 4)])
+def test_a_part_of_a_wider_picture_is_no_oddity(encoding: str, part: int, whole: int):
+    buffer, _ = RIGHT[encoding]
+    width = 2 * whole * (WIDTH // (2 * whole))
+    wider = buffer.reshape(HEIGHT, WIDTH, -1)[:, :width]
+    assert kinds(image(wider, encoding, width * part // whole)) == []
+
+
+@pytest.mark.parametrize("encoding", RIGHT)
+def test_ordinary_rows_are_no_oddity(encoding: str):
+    assert kinds(image(RIGHT[encoding][0], encoding)) == []
+
+
+@pytest.mark.parametrize(("width", "is_told"), [(31, False), (32, True)])
+def test_of_a_few_columns_nothing_is_said(width: int, is_told: bool):
+    assert kinds(image(rgba(255)[:, :width], "rgb8", width)) == ["step_of_other_encoding"] * is_told
+
+
+def test_a_picture_of_one_colour_tells_nothing():
+    assert kinds(image(np.full((HEIGHT, WIDTH, 4), 90, np.uint8), "rgb8")) == []
+
+
+def test_an_encoding_that_is_known_better_ends_it():
+    known = EncodedImage(
+        rgba(255).tobytes(), "rgba8", HEIGHT, WIDTH, 4 * WIDTH, is_bigendian=False, is_known_better=True
+    )
+    assert kinds(known) == []
+    assert np.array_equal(decode(known), RGB)
+
+
+def test_the_encodings_that_are_named_have_so_many_bytes_a_pixel():
+    for pixel_bytes, text in OF_PIXEL_BYTES.items():
+        names = text.replace(" or ", ", ").split(", ")
+        assert {_LAYOUTS[name].pixel_bytes for name in names} == {pixel_bytes}
+    usual = {layout.pixel_bytes for layout in _LAYOUTS.values()}
+    assert usual == set(OF_PIXEL_BYTES)
