@@ -26,6 +26,7 @@ from cnn_perception.image.messages import RgbImage, Seen
 from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency, latency
 from cnn_perception.pipeline.pipeline import Pipeline
+from cnn_perception.stream.frozen import PictureSample
 from cnn_perception.stream.odd_pictures import OddPictures
 
 WORKERS = min(len(os.sched_getaffinity(0)), 16)
@@ -106,9 +107,9 @@ def replay(
     started = time.perf_counter()
     answers = in_order(lambda frame: _recognise(pipeline, frame, see), frames, workers)
     try:
-        for frame, seen in ProgressBar(answers, total=frames.count, desc="evaluating", unit="frame"):
+        for frame, seen, sample in ProgressBar(answers, total=frames.count, desc="evaluating", unit="frame"):
             replayed.records.append(frame.record)
-            replayed.odd.add(seen)
+            replayed.odd.add(seen, sample)
             _keep_if_bad(replayed.worst, frame)
     except KeyboardInterrupt:
         replayed.interrupted = True
@@ -157,8 +158,8 @@ def in_order(
 
 def _recognise(
     pipeline: Pipeline, frame: LabelledFrame, see: Callable[[int, RgbImage], None]
-) -> tuple[LabelledFrame, Seen]:
-    """Returns the frame with its answer, or with why there is none, and what its picture showed beside."""
+) -> tuple[LabelledFrame, Seen, PictureSample | None]:
+    """Returns the frame with its answer, or with why there is none, and what its picture showed beside and is."""
     record = frame.record
     try:
         if isinstance(frame.content, FrameError):
@@ -168,9 +169,11 @@ def _recognise(
         see(record.index, prepared.image)
         prediction = pipeline.infer(prepared).prediction
     except FrameError as error:
-        return LabelledFrame(dataclasses.replace(record, error=error.reason, message=str(error)), frame.content), Seen()
-    seen = prepared.decoded.seen
-    return LabelledFrame(record.answered(prediction, appearance(prepared.image)), frame.content), seen
+        record = dataclasses.replace(record, error=error.reason, message=str(error))
+        return LabelledFrame(record, frame.content), Seen(), None
+    sample = PictureSample.of(prepared.image, record.stamp_ns)
+    answered = record.answered(prediction, appearance(prepared.image))
+    return LabelledFrame(answered, frame.content), prepared.decoded.seen, sample
 
 
 def _digest(data: bytes | memoryview) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from vision_msgs.msg import Detection2DArray
 from cnn_perception import topic_names
 from cnn_perception.errors import FrameError, PerceptionError
 from cnn_perception.geometry.camera_model import CameraModel
-from cnn_perception.image.messages import Seen, way_out
+from cnn_perception.image.messages import Decoded, way_out
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.perception_node.camera_info import CameraInfoReader, Rectification
 from cnn_perception.perception_node.diagnostics import CameraStatus
@@ -30,6 +31,7 @@ from cnn_perception.ros.transport import remedy_of_loss
 from cnn_perception.stream.drift import Drift, brightness
 from cnn_perception.stream.few_bits import FewBits
 from cnn_perception.stream.frame_counters import FrameCounters
+from cnn_perception.stream.frozen import FrozenPicture, PictureSample
 from cnn_perception.stream.smoothing import AnswerSmoother
 from cnn_perception.stream.stamps import Stamps, Verdict
 
@@ -63,6 +65,7 @@ class CameraStream:
         drift: Whether it shows what the model was trained on; there while a model is loaded; guards itself.
         stamps: Judges its frames' stamps; for the thread that prepares frames.
         few_bits: Watches how many bits its frames use; for the thread that prepares frames.
+        frozen: Watches whether its pictures stand still; for the thread that prepares frames.
         smoothing: Smooths its answers; for the thread that delivers frames.
         defects_in_a_row: How many frames on end met a defect; for the thread that prepares frames.
         regions: The boxes of another detector in its images; None where there are none.
@@ -107,6 +110,7 @@ class CameraStream:
         self.counters = FrameCounters(time.monotonic())
         self.stamps = Stamps()
         self.few_bits = FewBits(_FRAMES_OF_FEW_BITS)
+        self.frozen = FrozenPicture()
         self.smoothing = AnswerSmoother()
         self.defects_in_a_row = 0
 
@@ -210,9 +214,18 @@ class CameraStream:
             count = self.counters.note(verdict.oddity)
             self.warn(verdict.oddity, f"{self.topic}: {verdict.text} ({count} so far; answered)")
 
-    def note_picture(self, seen: Seen) -> None:
-        """Counts a frame whose picture is odd, and warns of it; it is answered all the same."""
-        for oddity in (*seen.oddities, *self.few_bits.observe(seen)):
+    def note_picture(self, picture: Decoded, stamp_ns: int) -> None:
+        """Counts a frame whose picture is odd, and warns of it; it is answered all the same.
+
+        Args:
+            picture: What it shows.
+            stamp_ns: The frame's stamp, nanoseconds.
+        """
+        seen = picture.seen
+        frozen = self.frozen.observe(PictureSample.of(picture.image, stamp_ns))
+        if frozen and self._node.get_parameter("use_sim_time").value:  # a simulated scene may stand still
+            frozen = tuple(dataclasses.replace(oddity, harmless=True) for oddity in frozen)
+        for oddity in (*seen.oddities, *self.few_bits.observe(seen), *frozen):
             count = self.counters.note(oddity.kind, oddity.harmless)
             self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")
 

@@ -79,6 +79,15 @@ def test_numbers_of_few_bits_are_told_but_evaluated(tmp_path: Path, model: Path,
     assert "What is odd<" in page
 
 
+@pytest.mark.parametrize(("count", "is_told"), [(20, False), (21, True)])
+def test_pictures_of_a_recording_that_stand_still_are_told(tmp_path: Path, model: Path, count: int, is_told: bool):
+    noise = np.random.default_rng(2).integers(0, 256, (30, 40, 3), np.uint8)
+    bag = bag_of(tmp_path, noise, "rgb8", count)  # ten a second
+    code, report, _ = run(tmp_path, model, "--bag", bag, "--labels", "", "--no-video")
+    assert code == EXIT_OK
+    assert [text.startswith("1 frames: picture_frozen: ") for text in report["warnings"]] == [True] * is_told
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

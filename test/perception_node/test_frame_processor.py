@@ -387,8 +387,13 @@ def test_view_is_too_old_when_the_answer_would_be(dense: ActiveModel, max_age_s:
 
 def test_an_odd_picture_is_counted_and_warned_of_and_answered():
     bench = Bench("front")
-    bench.cameras["front"].note_picture(Seen((ImageOddity("jpeg_warning", "stray bytes", harmless=True),)))
-    bench.cameras["front"].note_picture(Seen((ImageOddity("significant_bits", "too bright"),)))
+    image = RgbImage(np.zeros((1, 1, 3), np.uint8))
+    stray, bright = (
+        ImageOddity("jpeg_warning", "stray bytes", harmless=True),
+        ImageOddity("significant_bits", "too bright"),
+    )
+    bench.cameras["front"].note_picture(Decoded(image, Seen((stray,))), 1)
+    bench.cameras["front"].note_picture(Decoded(image, Seen((bright,))), 2)
     snapshot = bench.counts("front")
     assert snapshot.total.oddities == {"jpeg_warning": 1, "significant_bits": 1}
     assert snapshot.recent.odd.total() == 1  # what is harmless is no cause for alarm
@@ -423,3 +428,20 @@ def test_a_stream_of_numbers_of_few_bits_is_warned_of_until_the_parameter_says_s
     bench.answer(bench.show("front", **dark))
     assert bench.counts("front").total.oddities["few_bits"] == 6
     assert bench.outputs["front"].published[-1].answer.score > 0.99
+
+
+@pytest.mark.parametrize("is_simulated", [False, True])
+def test_pictures_that_stand_still_are_an_alarm_unless_time_is_simulated(tmp_path: Path, is_simulated: bool):
+    bench = Bench("front")
+    bench.use(active_model(write_tiny_model(tmp_path / "tiny.onnx")))
+    parameters = {"use_sim_time": SimpleNamespace(value=is_simulated)}
+    bench.cameras["front"]._node = SimpleNamespace(get_parameter=parameters.get)  # type: ignore[assignment]
+    noise = np.random.default_rng(1).integers(0, 256, (11, 48 * 80 * 3), np.uint8)
+    for picture in [noise[0]] * 10 + list(noise[1:]):  # a second from one to the next
+        bench.answer(bench.show("front", data=picture.tobytes()))
+    counts = bench.counts("front")
+    assert counts.total.oddities == {"picture_frozen": 6}
+    assert counts.recent.odd.total() == (0 if is_simulated else 6)
+    assert len(bench.outputs["front"].published) == 20
+    (text,) = [text for text in bench.warned if "may be frozen" in text]
+    assert text.startswith("/front: the picture has not changed for 4.0 s")

@@ -13,6 +13,7 @@ from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError
 from cnn_perception.evaluation.replay import in_order
 from cnn_perception.image.messages import Seen, decode_frame
+from cnn_perception.stream.frozen import PictureSample
 from cnn_perception.stream.odd_pictures import OddPictures
 from training.collect.description import Describer, Description, Vector
 from training.collect.set_folder import Fingerprint, fingerprint
@@ -83,12 +84,13 @@ _Camera = tuple[str, str]
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A frame that was looked at."""
+    """A frame that was looked at; its sample is None for a file, which has no time."""
 
     frame: SourceFrame
     fingerprint: Fingerprint
     description: Description
     picture: Seen
+    sample: PictureSample | None
 
 
 def survey(
@@ -140,7 +142,7 @@ def _read(
             for one in ProgressBar(seen, total=opened.count, desc=source.bag, unit="frame"):
                 _count(one, source.bag, found)
                 if isinstance(one, _Seen):
-                    odd.add(one.picture)
+                    odd.add(one.picture, one.sample, _camera(one))
                     _add(source, one, kept, min_distance, found)
         finally:
             found.damage += opened.damage
@@ -152,8 +154,9 @@ def _look(frame: SourceFrame, describer: Describer) -> _Seen | FrameError:
         if isinstance(frame.content, FrameError):
             raise frame.content
         decoded = decode_frame(frame.content)
-        image = decoded.image
-        return _Seen(frame, fingerprint(frame.origin.stamp_ns, image), describer(image), decoded.seen)
+        image, stamp_ns = decoded.image, frame.origin.stamp_ns
+        sample = None if stamp_ns is None else PictureSample.of(image, stamp_ns)
+        return _Seen(frame, fingerprint(stamp_ns, image), describer(image), decoded.seen, sample)
     except FrameError as error:
         return error
 
@@ -170,7 +173,7 @@ def _count(seen: _Seen | FrameError, bag: str, found: Survey) -> None:
 def _add(source: Source, seen: _Seen, kept: dict[_Camera, Vector], min_distance: float, found: Survey) -> None:
     origin = seen.frame.origin
     look = seen.description.look
-    camera = origin.topic, origin.camera
+    camera = _camera(seen)
     before = kept.get(camera)
     if seen.fingerprint in found.fingerprints:
         found.known += 1
@@ -182,6 +185,10 @@ def _add(source: Source, seen: _Seen, kept: dict[_Camera, Vector], min_distance:
         found.fingerprints.add(seen.fingerprint)
         found.candidates.append(Candidate(source, origin, seen.description.vector, answer))
     kept[camera] = look
+
+
+def _camera(seen: _Seen) -> _Camera:
+    return seen.frame.origin.topic, seen.frame.origin.camera
 
 
 def _reasons(found: Survey) -> str:

@@ -21,6 +21,7 @@ from cnn_perception.regions.box import Box
 from cnn_perception.regions.box_scale import BoxScale
 from cnn_perception.regions.matching import require_upright
 from cnn_perception.regions.refusals import Refusals
+from cnn_perception.stream.frozen import PictureSample
 from cnn_perception.stream.odd_pictures import OddPictures
 from cnn_perception.tasks.registry import task_of
 
@@ -171,8 +172,8 @@ def _contents(
     except FrameError as refusal:
         yield from [refusal] * len(known.boxes)
         return
-    shown.pictures.add(decoded.seen)
     pixels = decoded.image
+    shown.pictures.add(decoded.seen, PictureSample.of(pixels, image.stamp_ns))
     contents = crops(pixels, known.boxes, options.regions, spec.input)
     for box, content in zip(known.boxes, contents, strict=True):
         shown.add(box, content, *pixels.shape[:2])

@@ -72,7 +72,7 @@ class BatchStages:
             if isinstance(frame, FrameError):
                 camera.drop(frame)
             elif frame is not None:
-                camera.note_picture(frame.prepared.decoded.seen)
+                camera.note_picture(frame.prepared.decoded, frame.origin.stamp_ns)
                 frames.append(frame)
         return frames or None
 

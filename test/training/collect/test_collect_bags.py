@@ -217,6 +217,19 @@ def test_what_is_odd_about_a_recording_and_its_pictures_is_told_and_all_is_colle
     assert "20 images: " in warnings[1]
 
 
+def test_a_camera_whose_pictures_stand_still_is_told_beside_one_that_lives(tmp_path: Path, collect, capsys) -> None:
+    messages = []
+    for number in range(10):
+        stamp_ns = START_NS + number * SECOND
+        messages.append(("/frozen", stamp_ns, tiny_bag.raw(scene(0), stamp_ns)))
+        messages.append(("/alive", stamp_ns, tiny_bag.raw(scene(number), stamp_ns)))
+    bag = write_bag(tmp_path / "drive", messages)
+    code, _ = collect("--bag", bag, "--gap", 0, "--topic", "/frozen", "/alive")
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert code == 0
+    assert warning.startswith(f"warning: {bag}: 6 images: picture_frozen: the picture has not changed for 9.0 s")
+
+
 def test_collecting_without_a_network_needs_no_torch(tmp_path: Path, output: Path) -> None:
     bag = scenes(tmp_path / "drive", range(4))
     code = (
