@@ -19,7 +19,8 @@ class ImageOddity:
     Attributes:
         kind: Stable key by which it is counted.
         text: The same in words, with what to do about it.
-        harmless: Whether the pixels are right for certain, so that it is counted, but no cause for alarm.
+        harmless: Whether the pixels are right for certain, or right ones look the same, so that it is counted, but no
+            cause for alarm.
     """
 
     kind: str

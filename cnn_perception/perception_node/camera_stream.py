@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -223,8 +222,6 @@ class CameraStream:
         """
         seen = picture.seen
         frozen = self.frozen.observe(PictureSample.of(picture.image, stamp_ns))
-        if frozen and self._node.get_parameter("use_sim_time").value:  # a simulated scene may stand still
-            frozen = tuple(dataclasses.replace(oddity, harmless=True) for oddity in frozen)
         for oddity in (*seen.oddities, *self.few_bits.observe(seen), *frozen):
             count = self.counters.note(oddity.kind, oddity.harmless)
             self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")

@@ -3,7 +3,8 @@
 The noise of a sensor changes every picture, also of a scene in which nothing moves, so two that are alike in thousands
 of bytes are one. What may be alike all the same: pictures of one colour, of darkness or a covered lens, of which
 nothing is said here; a simulated scene, a picture that is published again and again on purpose, and video whose encoder
-leaves out what hardly changes. What changes between the places that are looked at is not seen, so it is said of these.
+leaves out what hardly changes. So it is counted and told, and no cause for alarm. What changes between the places that
+are looked at is not seen, so it is said of these.
 """
 
 from __future__ import annotations
@@ -81,4 +82,4 @@ class FrozenPicture:
             "pictures with stamps of their own: the driver may be frozen; restart it, unless the scene is simulated or "
             "one picture is published on purpose"
         )
-        return (ImageOddity("picture_frozen", text),)
+        return (ImageOddity("picture_frozen", text, harmless=True),)
