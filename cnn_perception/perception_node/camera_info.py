@@ -64,12 +64,17 @@ class Rectification:
 
 
 class CameraInfoReader:
-    """The calibration of one camera, as it was published last; for one thread."""
+    """The calibration of one camera, as it was published last; for one thread.
+
+    Attributes:
+        name: Of its topic, before remapping.
+        topic: The same after remapping.
+    """
 
     def __init__(
         self,
         node: Node,
-        topic: str,
+        name: str,
         rectification: Callable[[], Rectification],
         warn: Callable[[str, str], None],
         qos_id: str | None = None,
@@ -78,7 +83,7 @@ class CameraInfoReader:
 
         Args:
             node: Whose subscription this is.
-            topic: Fully qualified name of the calibration's topic.
+            name: Of the calibration's topic, fully qualified, before remapping.
             rectification: Returns whether these images are rectified ones, as far as is known by now.
             warn: Logs a warning (key, text); called in the thread that asks for the model.
             qos_id: As for `LatestSubscription`.
@@ -86,14 +91,14 @@ class CameraInfoReader:
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
         """
-        self.topic = topic
         self._rectification = rectification
         self._warn = warn
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
         # Best effort, which every publisher matches, loses nothing so small.
         self._subscription = LatestSubscription(
-            node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None, lambda _: None, qos_id=qos_id
+            node, CameraInfo, name, ReliabilityPolicy.BEST_EFFORT, lambda _: None, lambda _: None, qos_id=qos_id
         )
+        self.name, self.topic = self._subscription.name, self._subscription.topic
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None
         self._used: Rectification | None = None  # by the model

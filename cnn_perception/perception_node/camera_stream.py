@@ -57,7 +57,7 @@ class CameraStream:
     Attributes:
         name: Of the camera; empty for the only one.
         settings: Its parameters. Replaced as a whole by the node's callbacks, read by the threads that answer frames.
-        topic: Of its images; empty until the node is active.
+        topic: Of its images, after remapping; empty until the node is active.
         counters: What became of its frames since the node was activated; guards itself.
         outputs: The topics of its results; there while a model is loaded.
         drift: Whether it shows what the model was trained on; there while a model is loaded; guards itself.
@@ -98,7 +98,6 @@ class CameraStream:
         self.outputs = ResultPublishers(node, name)
         has_rois = bool(settings.rois_topic)
         self.regions = RegionStream(node, name, lambda: self.settings, warn, self._rectification) if has_rois else None
-        self._images = ""  # topic of its images without a transport's name; empty until the node is active
         self._is_rectified_given = False
         self.note_given(given)
         self._begin_anew()
@@ -122,7 +121,7 @@ class CameraStream:
 
     def _rectification(self) -> Rectification:
         name = f"{self.prefix}rectified"
-        return Rectification(self._images, name, self.settings.rectified, self._is_rectified_given)
+        return Rectification(self.topic, name, self.settings.rectified, self._is_rectified_given)
 
     @property
     def subscription(self) -> LatestSubscription[Any]:
@@ -154,22 +153,23 @@ class CameraStream:
             ConfigError: If its topic's name is none, or the QoS is overridden with what cannot be.
         """
         kind: type[Image | CompressedImage] = Image
-        self.topic = topics.resolved(self._node, self.settings.image_topic, f"{self.prefix}image_topic")
-        self._images = self.topic
-        if hint := topics.transport_hint(self.topic):
-            self.warn("transport", hint)
-        calibration = topics.camera_info_of(self._node, self.settings.image_topic, self.topic)
-        camera_info = CameraInfoReader(self._node, calibration, self._rectification, self.warn)
-        if self.settings.image_transport == "compressed":
+        raw = name = topics.expanded(self._node, self.settings.image_topic, f"{self.prefix}image_topic")
+        is_compressed = self.settings.image_transport == "compressed"
+        if is_compressed:
             kind = CompressedImage
-            self.topic = topic_names.below(self.topic, topic_names.COMPRESSED)
+            name = topics.compressed_of(self._node, raw)
         self._begin_anew()
+        counters = self.counters
+        best = ReliabilityPolicy.BEST_AVAILABLE
+        images = LatestSubscription(self._node, kind, name, best, counters.overtake, counters.lose)
+        self.topic = images.topic
+        if hint := topics.transport_hint(topic_names.without_transport(self.topic) if is_compressed else self.topic):
+            self.warn("transport", hint)
         try:
-            best = ReliabilityPolicy.BEST_AVAILABLE
-            counters = self.counters
-            images = LatestSubscription(self._node, kind, self.topic, best, counters.overtake, counters.lose)
+            calibration = topics.camera_info_of(self._node, raw, self.topic)
+            camera_info = CameraInfoReader(self._node, calibration, self._rectification, self.warn)
         except BaseException:
-            camera_info.destroy()
+            images.destroy()
             raise
         self._subscriptions = _Subscriptions(images, camera_info)
 
@@ -182,10 +182,10 @@ class CameraStream:
 
     @property
     def inputs(self) -> list[tuple[type[Any], str]]:
-        """(message class, fully qualified name) of what it listens to; there while the node is active."""
+        """(message class, name before remapping) of what it listens to; there while the node is active."""
         subscribed = self._subscribed
-        found = [(subscribed.images.kind, self.topic), (CameraInfo, subscribed.camera_info.topic)]
-        return found if self.regions is None else [*found, (Detection2DArray, self.regions.topic)]
+        found = [(subscribed.images.kind, subscribed.images.name), (CameraInfo, subscribed.camera_info.name)]
+        return found if self.regions is None else [*found, (Detection2DArray, self.regions.topic_name)]
 
     @property
     def published(self) -> list[ResultPublishers | RegionPublishers]:
@@ -280,7 +280,7 @@ class CameraStream:
         misfits = "; ".join(subscription.misfits()) if silence_s > NEWS_S else ""
         if not misfits and silence_s <= timeout_s:
             return ""
-        infos = self._node.get_publishers_info_by_topic(self.topic)
+        infos = subscription.publishers()
         offers = ", ".join(
             f"{info.node_namespace.rstrip('/')}/{info.node_name} "
             f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"

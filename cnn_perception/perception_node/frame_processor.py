@@ -133,9 +133,7 @@ class FrameProcessor:
                     camera.subscribe()
                 self._regions.start([camera.inputs[:2] for camera in self._cameras if camera.regions is not None])
                 if self._black_box is not None:
-                    # two cameras of one topic are recorded once
-                    inputs = dict.fromkeys(one for camera in self._cameras for one in camera.inputs)
-                    self._black_box.start(list(inputs))
+                    self._black_box.start([one for camera in self._cameras for one in camera.inputs])
                 source = SubscriptionSet(self._node.context, self._cameras, self._live.settings.max_batch_size)
                 stages = self._stages
                 executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)

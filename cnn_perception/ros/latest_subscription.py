@@ -84,13 +84,18 @@ class LatestSubscription(Generic[MessageT]):
     best-effort publisher. So with `BEST_AVAILABLE` it is reliable while every publisher of the topic is, else best
     effort, and `fit` subscribes anew when that changes. Until a publisher is known it is reliable: whoever appears with
     less is seen by the next `fit`, and no frame that was on its way is lost for it.
+
+    Attributes:
+        kind: Message class.
+        name: Of the topic, by which rclpy knows it, before remapping.
+        topic: Its fully qualified name after remapping.
     """
 
     def __init__(
         self,
         node: Node,
         kind: type[MessageT],
-        topic: str,
+        name: str,
         reliability: ReliabilityPolicy,
         on_overtaken: Callable[[int], None],
         on_lost: Callable[[int], None],
@@ -102,7 +107,7 @@ class LatestSubscription(Generic[MessageT]):
         Args:
             node: Whose subscription this is; its executor never sees it.
             kind: Message class.
-            topic: Fully qualified name.
+            name: Of the topic, fully qualified, before remapping; see `topics`.
             reliability: `BEST_AVAILABLE` fits the publishers; a qos_override of the topic wins.
             on_overtaken: Called by `take` with the number of messages that a newer one replaced before they were
                 taken. It is what the publisher's sequence numbers leave out and was not lost: nothing is counted where
@@ -121,7 +126,8 @@ class LatestSubscription(Generic[MessageT]):
         self._depth = depth
         self._qos_id = qos_id
         self.kind = kind
-        self.topic = topic
+        self.name = name
+        self.topic = node.resolve_topic_name(name)
         # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
         # tells its QoS.
         self._is_fitted = False
@@ -146,7 +152,7 @@ class LatestSubscription(Generic[MessageT]):
             # Without event callbacks: the middleware would wake the executor for them with every image.
             return self._node.create_subscription(
                 self.kind,
-                self.topic,
+                self.name,
                 lambda _: None,
                 qos,
                 callback_group=_HiddenFromExecutor(),
@@ -209,7 +215,7 @@ class LatestSubscription(Generic[MessageT]):
             self._destroy_before()
 
     def _offered(self) -> ReliabilityPolicy | None:
-        return offered_reliability(self._node, self.topic, self.type_name)
+        return offered_reliability(self._node, self.name, self.type_name)
 
     def _destroy_before(self) -> None:
         if self._before is not None:
@@ -297,11 +303,16 @@ class LatestSubscription(Generic[MessageT]):
         if lost:
             self._on_lost(lost)
 
+    def publishers(self) -> list[Any]:
+        """Returns who publishes the topic, rclpy's `TopicEndpointInfo` of each."""
+        found: list[Any] = self._node.get_publishers_info_by_topic(self.name)
+        return found
+
     def misfits(self) -> list[str]:
         """Says which publishers of the topic cannot be received because their QoS does not fit, and why."""
         found = []
         wanted = IMAGE_QOS if self._is_fitted else self._subscription.qos_profile
-        for publisher in self._node.get_publishers_info_by_topic(self.topic):
+        for publisher in self.publishers():
             verdict, reason = qos_check_compatible(publisher.qos_profile, wanted)
             if verdict == QoSCompatibility.ERROR:
                 found.append(f"{publisher.node_name}: {reason}")
@@ -314,15 +325,15 @@ class LatestSubscription(Generic[MessageT]):
         self._node.destroy_subscription(self._subscription)
 
 
-def offered_reliability(node: Node, topic: str, type_name: str) -> ReliabilityPolicy | None:
+def offered_reliability(node: Node, name: str, type_name: str) -> ReliabilityPolicy | None:
     """Returns with what all publishers of a topic can be received; None if there are none.
 
     Args:
         node: That asks.
-        topic: Fully qualified name.
+        name: Of the topic, before remapping: rclpy remaps it here, too, though its documentation says no.
         type_name: Of the messages; publishers of others do not count.
     """
-    infos = node.get_publishers_info_by_topic(topic)
+    infos = node.get_publishers_info_by_topic(name)
     offers = {info.qos_profile.reliability for info in infos if info.topic_type == type_name}
     if not offers:
         return None
