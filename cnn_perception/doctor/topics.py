@@ -17,6 +17,7 @@ from cnn_perception.doctor.finding import Finding, Level, from_error
 from cnn_perception.errors import FrameError
 from cnn_perception.geometry.camera_model import differs_once_rectified
 from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds, way_out
+from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, offered_reliability
 from cnn_perception.ros.topics import is_rectified
 from cnn_perception.ros.transport import name_in_use, remedy_of_loss
@@ -290,6 +291,10 @@ def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Itera
     elif (info.width, info.height) != (width, height):
         text = f"is for {info.width}x{info.height}, the images have {width}x{height}"
         yield Finding("warn", subject, text, "calibrate for this resolution")
+    elif not is_same_frame(info.header.frame_id, frames.latest.header.frame_id):
+        ours, theirs = frames.latest.header.frame_id[:100], info.header.frame_id[:100]
+        text = f"is in the frame {theirs!r}, the images are in {ours!r}: there are no rays to what is recognised"
+        yield Finding("warn", subject, text, "have the driver give both the frame_id of the camera's optical frame")
     else:
         yield Finding("ok", subject, f"calibrated, {info.distortion_model or 'no distortion model'}")
         yield from _check_rectification(frames, subject)

@@ -243,7 +243,8 @@ class CameraStream:
             self.warn("turned", f"no ray can be told on {self.topic}: {_TURNED}")
             return None
         try:
-            return self._subscribed.camera_info.model(*result.result.image.shape[:2])
+            height, width = result.result.image.shape[:2]
+            return self._subscribed.camera_info.model(height, width, result.frame.header.frame_id)
         except PerceptionError as error:
             self.warn("camera_info", str(error))
             return None
