@@ -271,6 +271,7 @@ class CameraStream:
             subscription="" if images is None else images.choice,
             remedy="" if images is None else _remedy_of_loss(images),
             not_counted="" if images is None else images.not_counted,
+            mixed="" if images is None else images.mixed(time.monotonic()),
             unheard="" if wanted.answer else self.outputs.answer_topic,
             is_wanted=wanted.anything,
         )
@@ -283,7 +284,7 @@ class CameraStream:
             return ""
         infos = subscription.publishers()
         offers = ", ".join(
-            f"{info.node_namespace.rstrip('/')}/{info.node_name} "
+            f"{topics.node_of(info)} "
             f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"
             for info in infos
         )

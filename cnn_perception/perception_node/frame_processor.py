@@ -194,6 +194,7 @@ class FrameProcessor:
             for status in statuses:
                 self._tell_of_silence(status)
                 self._tell_of_losses(status)
+                self._tell_of_mixture(status)
             others = self._tell_of_namesakes()
             stamp = self._node.get_clock().now().to_msg()
             name = self._node.get_fully_qualified_name()
@@ -223,6 +224,14 @@ class FrameProcessor:
             self._log.lasts(key, f"frames of {status.topic} are lost on the way: {status.remedy}")
         elif status.active:
             self._log.is_over(key, f"frames of {status.topic} are lost no more")
+
+    def _tell_of_mixture(self, status: diagnostics.CameraStatus) -> None:
+        """Logs once, and then seldom, that several nodes publish the images."""
+        key = f"{status.camera} mixed"
+        if status.mixed:
+            self._log.lasts(key, f"images on {status.topic}: {status.mixed}")
+        elif status.active:
+            self._log.is_over(key, f"images on {status.topic} come from one publisher again")
 
     def _tell_of_namesakes(self) -> str:
         """Logs, and returns, that other nodes have this node's name; empty if none has."""

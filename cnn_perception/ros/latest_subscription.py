@@ -37,6 +37,10 @@ _FIT_PERIOD_S = 0.5
 """How often the QoS is fitted to the publishers: it takes 0.02 ms, and none of the node's threads is woken for it."""
 
 
+_LEASE_S = 30.0
+"""A publisher that was killed is known for some time more, 20 s with Fast DDS, 10 s with Cyclone DDS: their lease."""
+
+
 class _HiddenFromExecutor(CallbackGroup):
     """Hides what is in it from the executor."""
 
@@ -128,6 +132,7 @@ class LatestSubscription(Generic[MessageT]):
         self.kind = kind
         self.name = name
         self.topic = node.resolve_topic_name(name)
+        self._announced_s: dict[bytes, float] = {}  # since when each publisher is known; for the thread that diagnoses
         # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
         # tells its QoS.
         self._is_fitted = False
@@ -310,13 +315,32 @@ class LatestSubscription(Generic[MessageT]):
 
     def misfits(self) -> list[str]:
         """Says which publishers of the topic cannot be received because their QoS does not fit, and why."""
-        found = []
+        pairs = [(publisher, self._misfit(publisher)) for publisher in self.publishers()]
+        return [f"{publisher.node_name}: {reason}" for publisher, reason in pairs if reason]
+
+    def _misfit(self, publisher: Any) -> str:  # noqa: ANN401 rclpy's class has no stable public type
         wanted = IMAGE_QOS if self._is_fitted else self._subscription.qos_profile
-        for publisher in self.publishers():
-            verdict, reason = qos_check_compatible(publisher.qos_profile, wanted)
-            if verdict == QoSCompatibility.ERROR:
-                found.append(f"{publisher.node_name}: {reason}")
-        return found
+        verdict, reason = qos_check_compatible(publisher.qos_profile, wanted)
+        return str(reason) if verdict == QoSCompatibility.ERROR else ""
+
+    def mixed(self, now_s: float) -> str:
+        """Says that several publish the topic, whose messages are mixed, and what to do; empty where it is one.
+
+        The graph is asked, nothing is counted by message. A driver that is started again has two publishers for as long
+        as the one that was killed is known; so only what has been known for longer counts.
+
+        Args:
+            now_s: The monotonic clock, seconds; to be called again and again, by one thread.
+        """
+        found = [one for one in self.publishers() if one.topic_type == self.type_name and not self._misfit(one)]
+        known = {bytes(one.endpoint_gid): one for one in found}
+        self._announced_s = {gid: self._announced_s.get(gid, now_s) for gid in known}
+        lasting = [
+            topics.node_of(known[gid]) for gid, since_s in self._announced_s.items() if now_s - since_s > _LEASE_S
+        ]
+        if len(lasting) < 2:
+            return ""
+        return f"{len(lasting)} publishers at once mix their frames: {', '.join(sorted(lasting))}; remap all but one"
 
     def destroy(self) -> None:
         """Unsubscribes; nobody may be waiting any more."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from rclpy.exceptions import InvalidParameterTypeException, NameValidationException
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -23,6 +24,9 @@ from cnn_perception.topic_names import COMPRESSED, below, camera_info_beside
 
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
 """Under whose names image_transport publishes the images of a base topic."""
+
+UNNAMED_NODE = "_NODE_NAME_UNKNOWN_"
+"""Source: rmw_dds_common, graph_cache.cpp: of a publisher whose node has not been announced yet, or that is no node."""
 
 _RECTIFIED = re.compile("(?<![a-z])(?<!un_)(?<!not_)rect(?![a-z])|(?<!un)(?<!un_)(?<!not_)rectif")
 _RAW = re.compile("(?<![a-z])raw(?![a-z])")
@@ -73,6 +77,13 @@ def compressed_of(node: Node, images: str) -> str:
         images: Topic of the raw images, fully qualified, before remapping.
     """
     return _followed(node, below(images, COMPRESSED), below(node.resolve_topic_name(images), COMPRESSED))
+
+
+def node_of(endpoint: Any) -> str:  # noqa: ANN401 rclpy's class has no stable public type
+    """Returns the fully qualified name of the node of a publisher or subscription, rclpy's `TopicEndpointInfo`."""
+    if endpoint.node_name == UNNAMED_NODE:
+        return "a process without a node"
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 
 def camera_info_of(node: Node, images: str, found_images: str) -> str:

@@ -249,7 +249,11 @@ def publisher(
 ) -> Any:
     qos = QoSProfile(depth=1, reliability=reliability, durability=durability)
     return SimpleNamespace(
-        topic_type=f"sensor_msgs/msg/{kind}", qos_profile=qos, node_name="driver", node_namespace="/cam/"
+        topic_type=f"sensor_msgs/msg/{kind}",
+        qos_profile=qos,
+        node_name="driver",
+        node_namespace="/cam/",
+        endpoint_gid=[1] * 16,
     )
 
 
