@@ -259,11 +259,11 @@ class CameraNode(parameters.ParameterNode):
         self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size, say)
         self._is_compressed = self._settings.image_transport == "compressed"
         message_type = CompressedImage if self._is_compressed else Image
-        images = self.resolve_topic_name("image_raw")
-        topic = images + ("/compressed" if self._is_compressed else "")
-        camera_info = topics.camera_info_of(self, "image_raw", images)
+        images = self.resolve_topic_name("image_raw", only_expand=True)  # rclpy remaps what it is given
+        topic = topics.compressed_of(self, images) if self._is_compressed else images
         overridable = QoSOverridingOptions.with_default_policies()
         self._images = self.create_publisher(message_type, topic, _image_qos(), qos_overriding_options=overridable)
+        camera_info = topics.camera_info_of(self, images, self._images.topic_name)
         self._camera_infos = self.create_publisher(CameraInfo, camera_info, _image_qos())
         self._camera_info: CameraInfo | None = None
         self._published = 0

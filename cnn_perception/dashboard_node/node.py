@@ -113,7 +113,7 @@ class DashboardNode(parameters.ParameterNode):
         given_parameters.warn_of_unknown(self)
         given_parameters.warn_of_unknown_qos(self)
         self._settings = parameters.read(self, DashboardSettings)
-        shown = topics.resolved(self, self._settings.perception_node, "perception_node")
+        shown = topics.expanded(self, self._settings.perception_node, "perception_node")
         self._board = Board(shown, self._settings.history_s)
         self._subscriptions_of: dict[str, list[Subscription[Any]]] = {}
         self.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, self._on_diagnostics, _DIAGNOSTICS_QOS)

@@ -18,7 +18,7 @@ from cnn_perception.doctor.ros_client import RosClient, connected_client
 from cnn_perception.doctor.topics import FrameListener
 from cnn_perception.errors import ConfigError
 from cnn_perception.ros.latest_subscription import IMAGE_QOS
-from cnn_perception.ros.topics import resolved
+from cnn_perception.ros.topics import expanded
 
 _DISCOVERY_S = 4.0
 """A participant that has missed the others' first announcements hears the next 3 s later.
@@ -198,4 +198,4 @@ def _asked_topic(node: Node, name: str) -> str:
     """
     if name.startswith("~"):
         raise ConfigError(f"--image is {name!r}, which is private to a node; give the whole name, as the node logs it")
-    return resolved(node, name, "--image", kind="option")
+    return expanded(node, name, "--image", kind="option")

@@ -17,8 +17,9 @@ from cnn_perception.doctor.finding import Finding, Level, from_error
 from cnn_perception.errors import FrameError
 from cnn_perception.geometry.camera_model import differs_once_rectified
 from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds, way_out
+from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, offered_reliability
-from cnn_perception.ros.topics import is_rectified
+from cnn_perception.ros.topics import UNNAMED_NODE, is_rectified, node_of
 from cnn_perception.ros.transport import name_in_use, remedy_of_loss
 from cnn_perception.stream.stamps import Stamps
 
@@ -26,8 +27,6 @@ IMAGE_TYPES: Mapping[str, type[Image | CompressedImage]] = {
     "sensor_msgs/msg/Image": Image,
     "sensor_msgs/msg/CompressedImage": CompressedImage,
 }
-_UNNAMED_NODE = "_NODE_NAME_UNKNOWN_"
-"""Source: rmw_dds_common, graph_cache.cpp: of a publisher whose node has not been announced yet, or that is no node."""
 _QUEUE = 30
 """A second of frames: the doctor counts all, while the node wants the newest only."""
 _TOLERATED_LOSS = 0.05
@@ -57,16 +56,14 @@ def publishers_of(node: Node, topic: str, wanted: QoSProfile = IMAGE_QOS) -> lis
     for info in node.get_publishers_info_by_topic(topic):
         verdict, reason = qos_check_compatible(info.qos_profile, wanted)
         incompatibility = reason if verdict == QoSCompatibility.ERROR else ""
-        named = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
-        name = "a process without a node" if info.node_name == _UNNAMED_NODE else named
-        found.append(Publisher(name, info.topic_type, incompatibility.removeprefix("ERROR: ").strip()))
+        found.append(Publisher(node_of(info), info.topic_type, incompatibility.removeprefix("ERROR: ").strip()))
     return found
 
 
 def is_discovered(node: Node, topic: str) -> bool:
     """Returns whether a topic has publishers, all known by the names of their nodes."""
     names = [info.node_name for info in node.get_publishers_info_by_topic(topic)]
-    return bool(names) and _UNNAMED_NODE not in names
+    return bool(names) and UNNAMED_NODE not in names
 
 
 def published_image_topics(node: Node, excluded_nodes: Sequence[str] = ()) -> dict[str, str]:
@@ -290,6 +287,10 @@ def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Itera
     elif (info.width, info.height) != (width, height):
         text = f"is for {info.width}x{info.height}, the images have {width}x{height}"
         yield Finding("warn", subject, text, "calibrate for this resolution")
+    elif not is_same_frame(info.header.frame_id, frames.latest.header.frame_id):
+        ours, theirs = frames.latest.header.frame_id[:100], info.header.frame_id[:100]
+        text = f"is in the frame {theirs!r}, the images are in {ours!r}: there are no rays to what is recognised"
+        yield Finding("warn", subject, text, "have the driver give both the frame_id of the camera's optical frame")
     else:
         yield Finding("ok", subject, f"calibrated, {info.distortion_model or 'no distortion model'}")
         yield from _check_rectification(frames, subject)

@@ -164,7 +164,7 @@ class _Player:
         self.type = images.type
         self._participant = participant
         kind = CompressedImage if route.is_compressed else Image
-        topic = topics.resolved(participant.node, route.topic, "image_topic")
+        topic = topics.expanded(participant.node, route.topic, "image_topic")
         self._images = participant.publisher(kind, topic, self.offered)
         self._infos = participant.publisher(CameraInfo, route.camera_info, OfferedQos())
 

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified
+from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.ros import topics
 from cnn_perception.ros.latest_subscription import LatestSubscription
 
@@ -64,12 +65,17 @@ class Rectification:
 
 
 class CameraInfoReader:
-    """The calibration of one camera, as it was published last; for one thread."""
+    """The calibration of one camera, as it was published last; for one thread.
+
+    Attributes:
+        name: Of its topic, before remapping.
+        topic: The same after remapping.
+    """
 
     def __init__(
         self,
         node: Node,
-        topic: str,
+        name: str,
         rectification: Callable[[], Rectification],
         warn: Callable[[str, str], None],
         qos_id: str | None = None,
@@ -78,7 +84,7 @@ class CameraInfoReader:
 
         Args:
             node: Whose subscription this is.
-            topic: Fully qualified name of the calibration's topic.
+            name: Of the calibration's topic, fully qualified, before remapping.
             rectification: Returns whether these images are rectified ones, as far as is known by now.
             warn: Logs a warning (key, text); called in the thread that asks for the model.
             qos_id: As for `LatestSubscription`.
@@ -86,26 +92,31 @@ class CameraInfoReader:
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
         """
-        self.topic = topic
         self._rectification = rectification
         self._warn = warn
         # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
         # Best effort, which every publisher matches, loses nothing so small.
         self._subscription = LatestSubscription(
-            node, CameraInfo, self.topic, ReliabilityPolicy.BEST_EFFORT, lambda _: None, lambda _: None, qos_id=qos_id
+            node, CameraInfo, name, ReliabilityPolicy.BEST_EFFORT, lambda _: None, lambda _: None, qos_id=qos_id
         )
+        self.name, self.topic = self._subscription.name, self._subscription.topic
+        self._frame_id = ""  # of the newest one
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None
         self._used: Rectification | None = None  # by the model
 
-    def model(self, height: int, width: int) -> CameraModel:
-        """Returns the calibration for images of this size, in pixels.
+    def model(self, height: int, width: int, frame_id: str) -> CameraModel:
+        """Returns the calibration for images of this size, in pixels, and frame.
+
+        Where the two name different frames sensor_msgs/Image leaves undefined what a ray is in: that of the images
+        may be one of a simulated camera whose x axis looks ahead, where the optical frame has z.
 
         Raises:
             ConfigError: If none was published, or it is unusable for these images; one line.
         """
         info = self._subscription.take()
         if info is not None:
+            self._frame_id = info.header.frame_id
             if self._info is not None:
                 info.header = self._info.header  # the rest is what is compared
             if info != self._info:
@@ -113,6 +124,11 @@ class CameraInfoReader:
                 self._model = None
         if self._info is None:
             raise ConfigError(f"no ray can be told: nothing is published on {self.topic}; start the camera's driver")
+        if not is_same_frame(self._frame_id, frame_id):
+            raise ConfigError(
+                f"no ray can be told: the images are in the frame {frame_id[:100]!r}, {self.topic} is in "
+                f"{self._frame_id[:100]!r}; have the driver give both the frame_id of the camera's optical frame"
+            )
         rectification = self._rectification()
         if self._model is None or rectification != self._used:
             self._model = None

@@ -58,7 +58,7 @@ class CameraStream:
     Attributes:
         name: Of the camera; empty for the only one.
         settings: Its parameters. Replaced as a whole by the node's callbacks, read by the threads that answer frames.
-        topic: Of its images; empty until the node is active.
+        topic: Of its images, after remapping; empty until the node is active.
         counters: What became of its frames since the node was activated; guards itself.
         outputs: The topics of its results; there while a model is loaded.
         drift: Whether it shows what the model was trained on; there while a model is loaded; guards itself.
@@ -100,7 +100,6 @@ class CameraStream:
         self.outputs = ResultPublishers(node, name)
         has_rois = bool(settings.rois_topic)
         self.regions = RegionStream(node, name, lambda: self.settings, warn, self._rectification) if has_rois else None
-        self._images = ""  # topic of its images without a transport's name; empty until the node is active
         self._is_rectified_given = False
         self.note_given(given)
         self._begin_anew()
@@ -125,7 +124,7 @@ class CameraStream:
 
     def _rectification(self) -> Rectification:
         name = f"{self.prefix}rectified"
-        return Rectification(self._images, name, self.settings.rectified, self._is_rectified_given)
+        return Rectification(self.topic, name, self.settings.rectified, self._is_rectified_given)
 
     @property
     def subscription(self) -> LatestSubscription[Any]:
@@ -157,22 +156,23 @@ class CameraStream:
             ConfigError: If its topic's name is none, or the QoS is overridden with what cannot be.
         """
         kind: type[Image | CompressedImage] = Image
-        self.topic = topics.resolved(self._node, self.settings.image_topic, f"{self.prefix}image_topic")
-        self._images = self.topic
-        if hint := topics.transport_hint(self.topic):
-            self.warn("transport", hint)
-        calibration = topics.camera_info_of(self._node, self.settings.image_topic, self.topic)
-        camera_info = CameraInfoReader(self._node, calibration, self._rectification, self.warn)
-        if self.settings.image_transport == "compressed":
+        raw = name = topics.expanded(self._node, self.settings.image_topic, f"{self.prefix}image_topic")
+        is_compressed = self.settings.image_transport == "compressed"
+        if is_compressed:
             kind = CompressedImage
-            self.topic = topic_names.below(self.topic, topic_names.COMPRESSED)
+            name = topics.compressed_of(self._node, raw)
         self._begin_anew()
+        counters = self.counters
+        best = ReliabilityPolicy.BEST_AVAILABLE
+        images = LatestSubscription(self._node, kind, name, best, counters.overtake, counters.lose)
+        self.topic = images.topic
+        if hint := topics.transport_hint(topic_names.without_transport(self.topic) if is_compressed else self.topic):
+            self.warn("transport", hint)
         try:
-            best = ReliabilityPolicy.BEST_AVAILABLE
-            counters = self.counters
-            images = LatestSubscription(self._node, kind, self.topic, best, counters.overtake, counters.lose)
+            calibration = topics.camera_info_of(self._node, raw, self.topic)
+            camera_info = CameraInfoReader(self._node, calibration, self._rectification, self.warn)
         except BaseException:
-            camera_info.destroy()
+            images.destroy()
             raise
         self._subscriptions = _Subscriptions(images, camera_info)
 
@@ -185,10 +185,10 @@ class CameraStream:
 
     @property
     def inputs(self) -> list[tuple[type[Any], str]]:
-        """(message class, fully qualified name) of what it listens to; there while the node is active."""
+        """(message class, name before remapping) of what it listens to; there while the node is active."""
         subscribed = self._subscribed
-        found = [(subscribed.images.kind, self.topic), (CameraInfo, subscribed.camera_info.topic)]
-        return found if self.regions is None else [*found, (Detection2DArray, self.regions.topic)]
+        found = [(subscribed.images.kind, subscribed.images.name), (CameraInfo, subscribed.camera_info.name)]
+        return found if self.regions is None else [*found, (Detection2DArray, self.regions.topic_name)]
 
     @property
     def published(self) -> list[ResultPublishers | RegionPublishers]:
@@ -253,7 +253,8 @@ class CameraStream:
             self.warn("turned", f"no ray can be told on {self.topic}: {_TURNED}")
             return None
         try:
-            return self._subscribed.camera_info.model(*result.result.image.shape[:2])
+            height, width = result.result.image.shape[:2]
+            return self._subscribed.camera_info.model(height, width, result.frame.header.frame_id)
         except PerceptionError as error:
             self.warn("camera_info", str(error))
             return None
@@ -280,6 +281,7 @@ class CameraStream:
             subscription="" if images is None else images.choice,
             remedy="" if images is None else _remedy_of_loss(images),
             not_counted="" if images is None else images.not_counted,
+            mixed="" if images is None else images.mixed(time.monotonic()),
             unheard="" if wanted.answer else self.outputs.answer_topic,
             is_wanted=wanted.anything,
         )
@@ -290,9 +292,9 @@ class CameraStream:
         misfits = "; ".join(subscription.misfits()) if silence_s > NEWS_S else ""
         if not misfits and silence_s <= timeout_s:
             return ""
-        infos = self._node.get_publishers_info_by_topic(self.topic)
+        infos = subscription.publishers()
         offers = ", ".join(
-            f"{info.node_namespace.rstrip('/')}/{info.node_name} "
+            f"{topics.node_of(info)} "
             f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"
             for info in infos
         )

@@ -51,6 +51,7 @@ class CameraStatus:
         subscription: With which reliability its images are subscribed, and why.
         remedy: What to do where its frames are lost on the way.
         not_counted: Of which frames the middleware does not tell how many there are; empty if it tells all.
+        mixed: That several nodes publish its images, and which; empty where it is one.
         unheard: Topic of its answers if nobody subscribes to them; empty otherwise.
         is_wanted: Whether somebody subscribes to anything about its frames.
         camera_info: The topic of its calibration; empty while the node is not active.
@@ -69,6 +70,7 @@ class CameraStatus:
     subscription: str = ""
     remedy: str = ""
     not_counted: str = ""
+    mixed: str = ""
     unheard: str = ""
     is_wanted: bool = True
     camera_info: str = ""
@@ -149,6 +151,8 @@ def _judged(camera: CameraStatus) -> tuple[bytes, str]:
         return DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s{reason}"
     if broken := camera.snapshot.newly_broken:
         return DiagnosticStatus.ERROR, f"{broken} frames met a defect of this node; see its log"
+    if camera.mixed:
+        return DiagnosticStatus.WARN, camera.mixed
     if warning := frames_warning(camera.snapshot, camera.remedy):
         return DiagnosticStatus.WARN, warning
     if camera.drift is not None and camera.drift.warnings:

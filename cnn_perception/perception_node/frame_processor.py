@@ -133,9 +133,7 @@ class FrameProcessor:
                     camera.subscribe()
                 self._regions.start([camera.inputs[:2] for camera in self._cameras if camera.regions is not None])
                 if self._black_box is not None:
-                    # two cameras of one topic are recorded once
-                    inputs = dict.fromkeys(one for camera in self._cameras for one in camera.inputs)
-                    self._black_box.start(list(inputs))
+                    self._black_box.start([one for camera in self._cameras for one in camera.inputs])
                 source = SubscriptionSet(self._node.context, self._cameras, self._live.settings.max_batch_size)
                 stages = self._stages
                 executor = StagedExecutor(source, stages.prepare, stages.infer, stages.deliver, self._on_failure)
@@ -196,6 +194,7 @@ class FrameProcessor:
             for status in statuses:
                 self._tell_of_silence(status)
                 self._tell_of_losses(status)
+                self._tell_of_mixture(status)
             others = self._tell_of_namesakes()
             stamp = self._node.get_clock().now().to_msg()
             name = self._node.get_fully_qualified_name()
@@ -225,6 +224,14 @@ class FrameProcessor:
             self._log.lasts(key, f"frames of {status.topic} are lost on the way: {status.remedy}")
         elif status.active:
             self._log.is_over(key, f"frames of {status.topic} are lost no more")
+
+    def _tell_of_mixture(self, status: diagnostics.CameraStatus) -> None:
+        """Logs once, and then seldom, that several nodes publish the images."""
+        key = f"{status.camera} mixed"
+        if status.mixed:
+            self._log.lasts(key, f"images on {status.topic}: {status.mixed}")
+        elif status.active:
+            self._log.is_over(key, f"images on {status.topic} come from one publisher again")
 
     def _tell_of_namesakes(self) -> str:
         """Logs, and returns, that other nodes have this node's name; empty if none has."""

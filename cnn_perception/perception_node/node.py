@@ -191,6 +191,11 @@ class PerceptionNode(RefusingNode, parameters.ParameterNode, LifecycleNode):
 def _work(node: PerceptionNode) -> int:
     if node.live.settings.autostart:
         threading.Thread(target=node.autostart, name="autostart", daemon=True).start()
+    else:
+        node.get_logger().info(
+            "autostart is false: unconfigured until a lifecycle manager configures and activates it, or "
+            f"`ros2 lifecycle set {node.get_fully_qualified_name()} configure`, then `activate`"
+        )
     process.spin(node, node.shutdown, threads=_THREADS)
     return EXIT_OK
 

@@ -28,12 +28,12 @@ _MOST_BOXES_BYTES = 2**26
 """The same in bytes: thousands of messages of a usual detector."""
 
 
-def is_same_frame(of_boxes: str, of_image: str) -> bool:
-    """Returns whether boxes may be of this camera, as far as frame_ids tell: an empty one does not.
+def is_same_frame(frame_id: str, of_image: str) -> bool:
+    """Returns whether boxes or a calibration may be of this camera, as far as frame_ids tell: an empty one does not.
 
     The stamps of synchronised cameras are equal.
     """
-    ours, theirs = of_image.lstrip("/"), of_boxes.lstrip("/")
+    ours, theirs = of_image.lstrip("/"), frame_id.lstrip("/")
     return not (ours and theirs) or ours == theirs
 
 

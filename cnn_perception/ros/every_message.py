@@ -37,7 +37,8 @@ class EveryMessage:
 
         Args:
             node: Whose subscriptions these are; its executor never sees them.
-            topics: (message class, fully qualified name) of each.
+            topics: (message class, fully qualified name before remapping) of each; what remapping makes the same is
+                subscribed once.
             purpose: A word, for the parameters that override their QoS.
             on_message: Called in the thread with each message, of each topic in its order.
             on_missed: Called in the thread with how many messages were sent and cannot be handed on, as far as the
@@ -53,8 +54,8 @@ class EveryMessage:
         self._subscriptions: list[LatestSubscription[Any]] = []
         best = ReliabilityPolicy.BEST_AVAILABLE
         try:
-            for kind, topic in topics:
-                one = LatestSubscription(node, kind, topic, best, on_missed, on_missed, depth=_DEPTH, qos_id=purpose)
+            for kind, name in {(kind, node.resolve_topic_name(name)): (kind, name) for kind, name in topics}.values():
+                one = LatestSubscription(node, kind, name, best, on_missed, on_missed, depth=_DEPTH, qos_id=purpose)
                 self._subscriptions.append(one)
         except BaseException:
             self._destroy_subscriptions()
@@ -66,6 +67,14 @@ class EveryMessage:
             self._wait_set = rclpy_implementation.WaitSet(2 * len(self._subscriptions), 1, 0, 0, 0, 0, handle)
         self._thread = threading.Thread(target=self._run, name="every message", daemon=True)
         self._thread.start()
+
+    def publishers(self, topic: str) -> list[Any]:
+        """Returns who publishes a topic, rclpy's `TopicEndpointInfo` of each.
+
+        Args:
+            topic: Its name after remapping.
+        """
+        return next(one.publishers() for one in self._subscriptions if one.topic == topic)
 
     def misfits(self) -> list[str]:
         """Says which publishers of the topics cannot be received because their QoS does not fit, and why."""

@@ -37,6 +37,10 @@ _FIT_PERIOD_S = 0.5
 """How often the QoS is fitted to the publishers: it takes 0.02 ms, and none of the node's threads is woken for it."""
 
 
+_LEASE_S = 30.0
+"""A publisher that was killed is known for some time more, 20 s with Fast DDS, 10 s with Cyclone DDS: their lease."""
+
+
 class _HiddenFromExecutor(CallbackGroup):
     """Hides what is in it from the executor."""
 
@@ -84,13 +88,18 @@ class LatestSubscription(Generic[MessageT]):
     best-effort publisher. So with `BEST_AVAILABLE` it is reliable while every publisher of the topic is, else best
     effort, and `fit` subscribes anew when that changes. Until a publisher is known it is reliable: whoever appears with
     less is seen by the next `fit`, and no frame that was on its way is lost for it.
+
+    Attributes:
+        kind: Message class.
+        name: Of the topic, by which rclpy knows it, before remapping.
+        topic: Its fully qualified name after remapping.
     """
 
     def __init__(
         self,
         node: Node,
         kind: type[MessageT],
-        topic: str,
+        name: str,
         reliability: ReliabilityPolicy,
         on_overtaken: Callable[[int], None],
         on_lost: Callable[[int], None],
@@ -102,7 +111,7 @@ class LatestSubscription(Generic[MessageT]):
         Args:
             node: Whose subscription this is; its executor never sees it.
             kind: Message class.
-            topic: Fully qualified name.
+            name: Of the topic, fully qualified, before remapping; see `topics`.
             reliability: `BEST_AVAILABLE` fits the publishers; a qos_override of the topic wins.
             on_overtaken: Called by `take` with the number of messages that a newer one replaced before they were
                 taken. It is what the publisher's sequence numbers leave out and was not lost: nothing is counted where
@@ -121,7 +130,9 @@ class LatestSubscription(Generic[MessageT]):
         self._depth = depth
         self._qos_id = qos_id
         self.kind = kind
-        self.topic = topic
+        self.name = name
+        self.topic = node.resolve_topic_name(name)
+        self._announced_s: dict[bytes, float] = {}  # since when each publisher is known; for the thread that diagnoses
         # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
         # tells its QoS.
         self._is_fitted = False
@@ -146,7 +157,7 @@ class LatestSubscription(Generic[MessageT]):
             # Without event callbacks: the middleware would wake the executor for them with every image.
             return self._node.create_subscription(
                 self.kind,
-                self.topic,
+                self.name,
                 lambda _: None,
                 qos,
                 callback_group=_HiddenFromExecutor(),
@@ -209,7 +220,7 @@ class LatestSubscription(Generic[MessageT]):
             self._destroy_before()
 
     def _offered(self) -> ReliabilityPolicy | None:
-        return offered_reliability(self._node, self.topic, self.type_name)
+        return offered_reliability(self._node, self.name, self.type_name)
 
     def _destroy_before(self) -> None:
         if self._before is not None:
@@ -297,15 +308,39 @@ class LatestSubscription(Generic[MessageT]):
         if lost:
             self._on_lost(lost)
 
+    def publishers(self) -> list[Any]:
+        """Returns who publishes the topic, rclpy's `TopicEndpointInfo` of each."""
+        found: list[Any] = self._node.get_publishers_info_by_topic(self.name)
+        return found
+
     def misfits(self) -> list[str]:
         """Says which publishers of the topic cannot be received because their QoS does not fit, and why."""
-        found = []
+        pairs = [(publisher, self._misfit(publisher)) for publisher in self.publishers()]
+        return [f"{publisher.node_name}: {reason}" for publisher, reason in pairs if reason]
+
+    def _misfit(self, publisher: Any) -> str:  # noqa: ANN401 rclpy's class has no stable public type
         wanted = IMAGE_QOS if self._is_fitted else self._subscription.qos_profile
-        for publisher in self._node.get_publishers_info_by_topic(self.topic):
-            verdict, reason = qos_check_compatible(publisher.qos_profile, wanted)
-            if verdict == QoSCompatibility.ERROR:
-                found.append(f"{publisher.node_name}: {reason}")
-        return found
+        verdict, reason = qos_check_compatible(publisher.qos_profile, wanted)
+        return str(reason) if verdict == QoSCompatibility.ERROR else ""
+
+    def mixed(self, now_s: float) -> str:
+        """Says that several publish the topic, whose messages are mixed, and what to do; empty where it is one.
+
+        The graph is asked, nothing is counted by message. A driver that is started again has two publishers for as long
+        as the one that was killed is known; so only what has been known for longer counts.
+
+        Args:
+            now_s: The monotonic clock, seconds; to be called again and again, by one thread.
+        """
+        found = [one for one in self.publishers() if one.topic_type == self.type_name and not self._misfit(one)]
+        known = {bytes(one.endpoint_gid): one for one in found}
+        self._announced_s = {gid: self._announced_s.get(gid, now_s) for gid in known}
+        lasting = [
+            topics.node_of(known[gid]) for gid, since_s in self._announced_s.items() if now_s - since_s > _LEASE_S
+        ]
+        if len(lasting) < 2:
+            return ""
+        return f"{len(lasting)} publishers at once mix their frames: {', '.join(sorted(lasting))}; remap all but one"
 
     def destroy(self) -> None:
         """Unsubscribes; nobody may be waiting any more."""
@@ -314,15 +349,15 @@ class LatestSubscription(Generic[MessageT]):
         self._node.destroy_subscription(self._subscription)
 
 
-def offered_reliability(node: Node, topic: str, type_name: str) -> ReliabilityPolicy | None:
+def offered_reliability(node: Node, name: str, type_name: str) -> ReliabilityPolicy | None:
     """Returns with what all publishers of a topic can be received; None if there are none.
 
     Args:
         node: That asks.
-        topic: Fully qualified name.
+        name: Of the topic, before remapping: rclpy remaps it here, too, though its documentation says no.
         type_name: Of the messages; publishers of others do not count.
     """
-    infos = node.get_publishers_info_by_topic(topic)
+    infos = node.get_publishers_info_by_topic(name)
     offers = {info.qos_profile.reliability for info in infos if info.topic_type == type_name}
     if not offers:
         return None

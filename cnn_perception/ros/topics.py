@@ -1,10 +1,17 @@
-"""Topic names and QoS that the user chooses: those that cannot be are refused in one line."""
+"""Topic names and QoS that the user chooses: those that cannot be are refused in one line.
+
+A topic has two names here. The one that rclpy is given is fully qualified, and not remapped: rclpy remaps whatever name
+it is given, and what was remapped before would be remapped again, so that two names that are exchanged would be
+exchanged back. The other one is what rclpy makes of it, `Node.resolve_topic_name`: the graph, logs and diagnostics know
+the topic by that.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from rclpy.exceptions import InvalidParameterTypeException, NameValidationException
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -13,17 +20,20 @@ from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
 from cnn_perception.errors import ConfigError, one_line
-from cnn_perception.topic_names import camera_info_beside
+from cnn_perception.topic_names import COMPRESSED, below, camera_info_beside
 
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
 """Under whose names image_transport publishes the images of a base topic."""
+
+UNNAMED_NODE = "_NODE_NAME_UNKNOWN_"
+"""Source: rmw_dds_common, graph_cache.cpp: of a publisher whose node has not been announced yet, or that is no node."""
 
 _RECTIFIED = re.compile("(?<![a-z])(?<!un_)(?<!not_)rect(?![a-z])|(?<!un)(?<!un_)(?<!not_)rectif")
 _RAW = re.compile("(?<![a-z])raw(?![a-z])")
 
 
-def resolved(node: Node, name: str, parameter: str, kind: str = "parameter") -> str:
-    """Returns the fully qualified name of a topic, remapping applied.
+def expanded(node: Node, name: str, parameter: str, kind: str = "parameter") -> str:
+    """Returns the fully qualified name of a topic by which rclpy is to be given it: no remapping is applied.
 
     Args:
         node: Whose topic it is.
@@ -35,7 +45,7 @@ def resolved(node: Node, name: str, parameter: str, kind: str = "parameter") -> 
         ConfigError: If it is no name of a topic.
     """
     try:
-        return node.resolve_topic_name(name)
+        return node.resolve_topic_name(name, only_expand=True)
     except (NameValidationException, rclpy_implementation.RCLError) as error:
         if not node.context.ok():
             raise  # no error: a signal came meanwhile
@@ -57,21 +67,44 @@ def namesakes(node: Node) -> str:
     )
 
 
-def camera_info_of(node: Node, image_topic: str, images: str) -> str:
-    """Returns the fully qualified name of the calibration's topic: beside the images, wherever a remapping takes them.
+def compressed_of(node: Node, images: str) -> str:
+    """Returns the name, for rclpy, of compressed images: below the raw ones, wherever a remapping takes those.
 
-    A remapping of `camera_info` itself wins.
+    A remapping of the compressed images themselves wins.
 
     Args:
         node: Who publishes or subscribes.
-        image_topic: Topic of the raw images as the node names it, before remapping.
-        images: The same, fully qualified and remapped.
+        images: Topic of the raw images, fully qualified, before remapping.
     """
-    name = camera_info_beside(image_topic)
-    remapped = node.resolve_topic_name(name)
-    if remapped != node.resolve_topic_name(name, only_expand=True):
-        return remapped
-    return node.resolve_topic_name(camera_info_beside(images))
+    return _followed(node, below(images, COMPRESSED), below(node.resolve_topic_name(images), COMPRESSED))
+
+
+def node_of(endpoint: Any) -> str:  # noqa: ANN401 rclpy's class has no stable public type
+    """Returns the fully qualified name of the node of a publisher or subscription, rclpy's `TopicEndpointInfo`."""
+    if endpoint.node_name == UNNAMED_NODE:
+        return "a process without a node"
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
+
+
+def camera_info_of(node: Node, images: str, found_images: str) -> str:
+    """Returns the name, for rclpy, of the calibration: beside the images, wherever a remapping takes them.
+
+    A remapping of the calibration itself wins.
+
+    Args:
+        node: Who publishes or subscribes.
+        images: Topic of the raw images, fully qualified, before remapping.
+        found_images: Where the images are, raw or compressed: the name after remapping.
+    """
+    return _followed(node, camera_info_beside(images), camera_info_beside(found_images))
+
+
+def _followed(node: Node, name: str, followed: str) -> str:
+    """Returns a name if there is a remapping of it, otherwise the one that follows from another topic's remapping.
+
+    The latter is remapped by rclpy, too, where a rule names it: rclpy takes no name as it is.
+    """
+    return followed if node.resolve_topic_name(name) == name else name
 
 
 def is_rectified(topic: str) -> bool | None:

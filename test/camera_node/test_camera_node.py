@@ -400,3 +400,24 @@ def locked_by(process: Process) -> list[Path]:
     held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line]
     inodes = {int(words[5].split(":")[2]) for words in held if int(words[4]) == process.pid}
     return [path for path in transport.SHARED_MEMORY.glob(transport.LOCKS) if path.stat().st_ino in inodes]
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_remapping_is_applied_once(folder: Path, tmp_path: Path, transport: str):
+    """A second time it would take the images to /third."""
+    domain = new_domain()
+    kind, end = (CompressedImage, "/compressed") if transport == "compressed" else (Image, "")
+    rules = [
+        f"/{one}/image_raw{end}:=/{other}/image_raw{end}" for one, other in (("first", "second"), ("second", "third"))
+    ]
+    arguments = ["-r", "__ns:=/first", *[word for rule in rules for word in ("-r", rule)]]
+    settings = {"source": folder, "loop": True, "rate_hz": 50.0, "image_transport": transport}
+    with (
+        running("camera_node", domain, tmp_path / "log", *arguments, **settings) as process,
+        participant(domain) as ros,
+    ):
+        received = {topic: ros.collect(kind, f"/{topic}/image_raw{end}") for topic in ("first", "second", "third")}
+        infos = ros.collect(CameraInfo, "/second/camera_info")
+        ros.wait_for(lambda: infos and any(received.values()), "images and their calibration")
+        assert [topic for topic, images in received.items() if images] == ["second"]
+        assert f"Hz on /second/image_raw{end}" in process.log

@@ -98,6 +98,14 @@ def frames(ages_s: Sequence[float], message: Image | None = None, **more: Any) -
         (frames([0.01], camera_info=None), "warn  topic /front/camera_info: nothing arrives"),
         (frames([0.01], camera_info=calibration(focal=0)), "warn  topic /front/camera_info: the camera is not calib"),
         (frames([0.01], camera_info=calibration(640, 480)), "is for 640x480, the images have 80x48"),
+        (
+            frames([0.01], picture(frame_id="link"), camera_info=calibration(frame_id="optical")),
+            "warn  topic /front/camera_info: is in the frame 'optical', the images are in 'link': there are no rays",
+        ),
+        (
+            frames([0.01], picture(frame_id="link"), camera_info=calibration(frame_id="")),
+            "ok    topic /front/camera_info: calibrated",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

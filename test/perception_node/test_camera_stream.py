@@ -6,6 +6,7 @@ Leaves to others: that DDS carries the images (test_node_cameras), subscriptions
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Sequence
@@ -248,7 +249,11 @@ def publisher(
 ) -> Any:
     qos = QoSProfile(depth=1, reliability=reliability, durability=durability)
     return SimpleNamespace(
-        topic_type=f"sensor_msgs/msg/{kind}", qos_profile=qos, node_name="driver", node_namespace="/cam/"
+        topic_type=f"sensor_msgs/msg/{kind}",
+        qos_profile=qos,
+        node_name="driver",
+        node_namespace="/cam/",
+        endpoint_gid=[1] * 16,
     )
 
 
@@ -432,6 +437,37 @@ def test_images_turned_as_exif_says_give_no_ray_and_it_is_said(model: ActiveMode
     ((key, text),) = bench.warned
     assert key.endswith("turned")
     assert "no ray can be told on /robot/image_raw: the images are turned as their EXIF orientation says" in text
+
+
+@pytest.mark.parametrize(
+    ("frame_id", "has_ray"),
+    [("optical", True), ("/optical", True), ("", True), ("camera_link", False), ("optical_2", False)],
+)
+def test_a_calibration_of_another_frame_than_the_images_gives_no_ray_and_both_are_named(
+    model: ActiveModel, frame_id: str, has_ray: bool
+):
+    """The images are of the frame `optical`."""
+    bench = Bench()
+    info = copy.deepcopy(CALIBRATED)
+    info.header.frame_id = frame_id
+    viewed = shown(bench, model, info)
+    assert bench.outputs.published == (["results", "rays"] if has_ray else ["results"])
+    assert (viewed.info is not None) == has_ray
+    assert len(bench.warned) == (not has_ray)
+    for _, text in bench.warned:
+        assert text.startswith("no ray can be told: the images are in the frame 'optical', /robot/camera_info is in ")
+        assert f"'{frame_id}'; have the driver give both" in text
+
+
+def test_a_driver_that_mends_its_frame_has_rays_from_then_on(model: ActiveModel):
+    bench = Bench()
+    wrong, right = copy.deepcopy(CALIBRATED), copy.deepcopy(CALIBRATED)
+    wrong.header.frame_id, right.header.frame_id = "camera_link", "optical"
+    shown(bench, model, wrong)
+    (camera_info,) = [one for one in bench.node.subscriptions if one.kind is CameraInfo]
+    camera_info.queue.append(right)
+    bench.camera.publish(result_of(model, WantedTopics(peak_ray=True)), Settings())
+    assert bench.outputs.published == ["results", "results", "rays"]
 
 
 # A lens of plumb bob; rectify_node publishes this message beside image_raw and beside image_rect alike.

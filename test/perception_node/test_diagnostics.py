@@ -123,6 +123,10 @@ SIX_BAD = Counter({"encoding": 4, "size": 2})
         ({"silence_s": 3.25}, ERROR, "no image for 3.2 s"),
         ({"silence_s": 3.25, "silence": "nobody publishes it"}, ERROR, "no image for 3.2 s: nobody publishes it"),
         ({"stalled": "inference for 2.0 s"}, ERROR, "no frame is answered: inference for 2.0 s"),
+        ({"mixed": "2 publishers at once"}, WARN, "2 publishers at once"),
+        ({"mixed": "2 publishers at once", "recent": recently(lost=10)}, WARN, "2 publishers at once"),
+        ({"mixed": "2 publishers at once", "silence_s": 3.25}, ERROR, "no image for 3.2 s"),
+        ({"mixed": "2 publishers at once", "active": False}, OK, "the node is not active"),
         ({"newly_broken": 2}, ERROR, "2 frames met a defect of this node; see its log"),
         (
             {"recent": recently(lost=10)},

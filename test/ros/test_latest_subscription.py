@@ -83,6 +83,9 @@ class Node:
         self.matched = 1
         self.subscriptions: list[Subscription] = []
 
+    def resolve_topic_name(self, name: str) -> str:
+        return name
+
     def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
         kind = "sensor_msgs/msg/Image"
         return [SimpleNamespace(topic_type=kind, qos_profile=QoSProfile(depth=1, reliability=r)) for r in self.offers]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +13,14 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 import rclpy
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from ros import new_domain
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.ros import topics
+from cnn_perception.ros.latest_subscription import LatestSubscription
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +43,10 @@ def node(context: rclpy.Context, request: pytest.FixtureRequest) -> Iterator[Nod
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("image_raw", "/front/image_raw"), ("~/image", "/camera/image"), ("/cam/image", "/cam/image")],
+    [("image_raw", "/image_raw"), ("~/image", "/camera/image"), ("/cam/image", "/cam/image")],
 )
-def test_good_name_is_resolved_with_remapping(node: Node, name: str, expected: str):
-    assert topics.resolved(node, name, "image_topic") == expected
+def test_good_name_is_qualified_and_its_remapping_is_left_to_rclpy(node: Node, name: str, expected: str):
+    assert topics.expanded(node, name, "image_topic") == expected
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_a_topics_name_says_whether_its_images_are_rectified(topic: str, expecte
 @pytest.mark.parametrize("name", ["/cam/image_raw/", "/cam/image raw", "/2nd/image", "a//b", "{nobody}/x", ""])
 def test_bad_name_is_refused_with_the_parameter_in_one_line(node: Node, name: str):
     with pytest.raises(ConfigError) as refused:
-        topics.resolved(node, name, "front.image_topic")
+        topics.expanded(node, name, "front.image_topic")
     text = str(refused.value)
     assert text.startswith(f"parameter front.image_topic is {name!r}, which names no topic: ")
     assert "\n" not in text
@@ -149,9 +151,28 @@ def test_other_errors_pass():
         raise KeyError
 
 
+EXCHANGED = ["left/image_raw:=right/image_raw", "right/image_raw:=left/image_raw"]
+
+
+@contextlib.contextmanager
+def remapped(context: rclpy.Context, rules: Sequence[str]) -> Iterator[Node]:
+    """A node /robot/camera with these rules."""
+    words = [word for rule in rules for word in ("-r", rule)]
+    node = Node("camera", namespace="/robot", context=context, cli_args=["--ros-args", *words], enable_rosout=False)
+    yield node
+    node.destroy_node()
+
+
 @pytest.mark.parametrize(
     ("rules", "image_topic", "expected"),
     [
+        (EXCHANGED, "left/image_raw", "/robot/right/camera_info"),
+        (EXCHANGED, "right/image_raw", "/robot/left/camera_info"),
+        (
+            [*EXCHANGED, "left/camera_info:=right/camera_info", "right/camera_info:=left/camera_info"],
+            "left/image_raw",
+            "/robot/right/camera_info",
+        ),
         ([], "image_raw", "/robot/camera_info"),
         (["image_raw:=/front/image_raw"], "image_raw", "/front/camera_info"),
         (["image_raw:=front/image_raw"], "image_raw", "/robot/front/camera_info"),
@@ -167,8 +188,54 @@ def test_other_errors_pass():
 def test_calibration_lies_beside_the_images_or_where_it_is_remapped(
     context: rclpy.Context, rules: list[str], image_topic: str, expected: str
 ):
-    words = [word for rule in rules for word in ("-r", rule)]
-    node = Node("camera", namespace="/robot", context=context, cli_args=["--ros-args", *words], enable_rosout=False)
-    images = topics.resolved(node, image_topic, "image_topic")
-    assert topics.camera_info_of(node, image_topic, images) == expected
-    node.destroy_node()
+    with remapped(context, rules) as node:
+        images = node.create_publisher(Image, image_topic, 1).topic_name
+        name = topics.camera_info_of(node, topics.expanded(node, image_topic, "image_topic"), images)
+        assert node.create_publisher(CameraInfo, name, 1).topic_name == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "image_topic", "expected"),
+    [
+        ([], "image_raw", "/robot/image_raw/compressed"),
+        (["image_raw:=/cam/image"], "image_raw", "/cam/image/compressed"),
+        (["image_raw/compressed:=/cam/jpeg"], "image_raw", "/cam/jpeg"),
+        (["image_raw:=/cam/image", "image_raw/compressed:=/other/jpeg"], "image_raw", "/other/jpeg"),
+        (EXCHANGED, "left/image_raw", "/robot/right/image_raw/compressed"),
+        (EXCHANGED, "right/image_raw", "/robot/left/image_raw/compressed"),
+    ],
+    ids=str,
+)
+def test_compressed_images_lie_below_the_raw_ones_or_where_they_are_remapped(
+    context: rclpy.Context, rules: list[str], image_topic: str, expected: str
+):
+    with remapped(context, rules) as node:
+        name = topics.compressed_of(node, topics.expanded(node, image_topic, "image_topic"))
+        assert node.create_publisher(CompressedImage, name, 1).topic_name == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "topic"),
+    [
+        (EXCHANGED, "left/image_raw"),
+        (EXCHANGED, "right/image_raw"),
+        (["left/image_raw:=right/image_raw", "right/image_raw:=/third/image_raw"], "left/image_raw"),
+    ],
+    ids=str,
+)
+def test_a_subscription_listens_and_asks_for_publishers_where_rclpy_takes_its_name(
+    context: rclpy.Context, rules: list[str], topic: str
+):
+    with remapped(context, rules) as node:
+        truth = node.create_subscription(Image, topic, lambda _: None, 1).topic_name
+        ignored: list[int] = []
+        arguments: Any = (ReliabilityPolicy.BEST_AVAILABLE, ignored.append, ignored.append)
+        name = topics.expanded(node, topic, "image_topic")
+        found: LatestSubscription[Any] = LatestSubscription(node, Image, name, *arguments)
+        publisher = Node("driver", namespace="/robot", context=context, enable_rosout=False, use_global_arguments=False)
+        publisher.create_publisher(Image, truth, 1)
+        assert found.topic == truth
+        assert [one.node_name for one in found.publishers()] == ["driver"]
+        assert publisher.count_subscribers(truth) == 2
+        found.destroy()
+        publisher.destroy_node()

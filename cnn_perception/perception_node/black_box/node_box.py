@@ -68,7 +68,7 @@ class NodeBox:
         """Begins to keep what comes.
 
         Args:
-            topics: (message class, fully qualified name) of the images and calibrations.
+            topics: (message class, fully qualified name before remapping) of the images and calibrations.
 
         Raises:
             ConfigError: If the QoS of a topic is overridden with what cannot be.

@@ -57,7 +57,8 @@ class RegionProcessor:
         """Starts the thread that answers boxes, and begins to listen to them.
 
         Args:
-            inputs: (message class, fully qualified name) of images and calibration, of the camera of each stream.
+            inputs: (message class, fully qualified name before remapping) of images and calibration, of the camera of
+                each stream.
 
         Raises:
             ConfigError: If a topic's name is none, or its QoS is overridden with what cannot be; then it is to be

@@ -42,7 +42,7 @@ class RegionInputs:
 
     Attributes:
         kind: Message class of the images.
-        images: Fully qualified name of their topic.
+        images: Name of their topic for rclpy, before remapping.
         camera_info: The same of their calibration's.
         policy: What happens to an image with an odd stamp.
         is_enabled: Whether boxes are answered now.
@@ -68,7 +68,8 @@ class RegionStream:
         inputs: What it listens to; there while the node is active.
         camera_info: The camera's calibration, for the thread that answers; there while the node is active.
         name: Of the camera; empty for the only one.
-        topic: Of its boxes; empty until the node is active.
+        topic: Of its boxes, after remapping; empty until the node is active.
+        topic_name: The same for rclpy, before remapping.
         outputs: The topics of the answers; there while a model is loaded.
         counters: What became of its boxes since the node was activated; guards itself.
         is_recorded: Whether boxes are answered even where nobody subscribes.
@@ -108,6 +109,7 @@ class RegionStream:
         self._frame_id = ""  # of the images; for that thread
         self.name = name
         self.topic = ""
+        self.topic_name = ""
         self.outputs = RegionPublishers(node, name)
         self.counters = RegionCounters()
         self.is_recorded = False
@@ -128,7 +130,8 @@ class RegionStream:
         """
         settings = self._settings()
         prefix = f"{self.name}." if self.name else ""
-        self.topic = topics.resolved(self._node, settings.rois_topic, f"{prefix}rois_topic")
+        self.topic_name = topics.expanded(self._node, settings.rois_topic, f"{prefix}rois_topic")
+        self.topic = self._node.resolve_topic_name(self.topic_name)
         self._matcher = Matcher()
         self._newest = None
         self._stamps = Stamps()
@@ -136,7 +139,7 @@ class RegionStream:
         self.defects_in_a_row = 0
         self._heard_s = time.monotonic()
         self._frame_id = ""
-        if self.topic == inputs.images:
+        if self.topic == self._node.resolve_topic_name(inputs.images):
             raise ConfigError(
                 f"parameter {prefix}rois_topic is {self.topic}, the topic of the images; name that of boxes"
             )
@@ -145,7 +148,7 @@ class RegionStream:
         self.camera_info = CameraInfoReader(
             self._node, inputs.camera_info, self._rectification, self.warn, qos_id=PURPOSE
         )
-        listened = [(inputs.kind, inputs.images), (Detection2DArray, self.topic)]
+        listened = [(inputs.kind, inputs.images), (Detection2DArray, self.topic_name)]
         lose = self.counters.messages.lose
         try:
             self._messages = EveryMessage(self._node, listened, PURPOSE, self._on_message, lose, inputs.on_failure)
@@ -277,7 +280,7 @@ class RegionStream:
         """Says why boxes cannot come; a detector that sees nothing may send nothing, which is no fault."""
         if time.monotonic() - self._heard_s <= timeout_s:
             return ""
-        infos = self._node.get_publishers_info_by_topic(self.topic)
+        infos = self._messages.publishers(self.topic) if self._messages is not None else []
         if not infos:
             return "nobody publishes it; see the parameter rois_topic"
         kinds = sorted({info.topic_type for info in infos})

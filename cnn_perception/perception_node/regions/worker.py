@@ -269,7 +269,8 @@ def _guarded(parts: Iterator[Prepared | FrameError]) -> Iterator[Prepared | Fram
 def _rays(stream: RegionStream, asked: _Asked) -> PoseArray | None:
     """Returns the rays of boxes, or says why there are none."""
     try:
-        camera = stream.camera_info.model(*asked.decoded.image.shape[:2])
+        height, width = asked.decoded.image.shape[:2]
+        camera = stream.camera_info.model(height, width, asked.header.frame_id)
     except PerceptionError as error:
         stream.warn("camera_info", str(error))
         return None

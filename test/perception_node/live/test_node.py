@@ -278,8 +278,14 @@ def test_cleaned_up_node_can_be_configured_again(ros: Participant):
 
 def test_autostart_false_waits_for_transitions(model: Path, tmp_path: Path):
     domain = new_domain()
-    with running("perception_node", domain, tmp_path / "log", model=model, autostart=False), participant(domain) as ros:
+    settings = {"model": model, "autostart": False}
+    with running("perception_node", domain, tmp_path / "log", **settings) as process, participant(domain) as ros:
         assert state(ros) == "unconfigured"
+        (line,) = process.log.splitlines()
+        assert (
+            "autostart is false: unconfigured until a lifecycle manager configures and activates it, or `ros2" in line
+        )
+        assert f"`ros2 lifecycle set {NODE} configure`, then `activate`" in line
         assert not transition(ros, Transition.TRANSITION_ACTIVATE)
         assert transition(ros, Transition.TRANSITION_CONFIGURE)
         assert state(ros) == State(label="inactive").label

@@ -14,10 +14,13 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from diagnostic_msgs.msg import DiagnosticArray
 from perception import NODE, PROBE_S, connect, count, diagnosis, image, now, picture, set_parameter, stamp, value
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros import Participant, Process, new_domain, running
-from sensor_msgs.msg import Image
+from ros import Participant, Process, new_domain, participant, running
+from sensor_msgs.msg import CompressedImage, Image
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
+
+from cnn_perception.image.messages import RgbImage
+from cnn_perception.ros.image_messages import to_jpeg
 
 NAMES = [f"cam{number}" for number in range(8)]
 
@@ -149,3 +152,51 @@ def test_unusable_camera_names_end_the_node_with_one_line(names: str, tmp_path: 
     assert process.wait() == 2
     assert "cameras" in process.log
     assert "Traceback" not in process.log
+
+
+EXCHANGED = [
+    word
+    for end in ("image_raw", "image_raw/compressed", "camera_info", "boxes")
+    for word in ("-r", f"left/{end}:=right/{end}", "-r", f"right/{end}:=left/{end}")
+]
+
+
+@pytest.mark.parametrize("is_compressed", [False, True], ids=["raw", "compressed"])
+def test_cameras_whose_topics_are_exchanged_get_each_others_images(is_compressed: bool, tmp_path: Path):
+    """With boxes and a black box, which have subscriptions of their own."""
+    domain = new_domain()
+    settings: dict[str, object] = {
+        "model": write_tiny_model(tmp_path / "tiny.onnx"),
+        "cameras": "[left, right]",
+        "diagnostics_period_s": 0.05,
+        "image_transport": "compressed" if is_compressed else "raw",
+        "left.rois_topic": "left/boxes",
+        "black_box_dir": tmp_path / "box",
+    }
+    end = "image_raw/compressed" if is_compressed else "image_raw"
+    with (
+        running("perception_node", domain, tmp_path / "log", *EXCHANGED, **settings) as node,
+        participant(domain) as ros,
+    ):
+        answers = {name: ros.collect(Classification, f"{NODE}/{name}/classification") for name in ("left", "right")}
+        kind = CompressedImage if is_compressed else Image
+        cameras = {name: ros.publisher(kind, f"/{name}/{end}") for name in answers}
+        # Each is heard by a camera and the black box; that which is the left one's for the node by its boxes, too.
+        expected = {"left/boxes": 0, "right/boxes": 2}
+        expected |= {f"{name}/{one}": 2 + (name == "right") for name in cameras for one in (end, "camera_info")}
+        ros.wait_for(lambda: {one: ros.node.count_subscribers(f"/{one}") for one in expected} == expected, "all topics")
+
+        def publish() -> None:
+            for number, name in enumerate(cameras):
+                pixels = np.broadcast_to(np.eye(3, dtype=np.uint8)[number] * 255, (48, 80, 3))
+                message = image((1, 5), pixels, frame_id=name)
+                cameras[name].publish(to_jpeg(message.header, RgbImage(pixels)) if is_compressed else message)
+
+        ros.repeat(publish, lambda: all(answers.values()), "an answer for both cameras")
+        found = {name: (one[-1].header.frame_id, one[-1].results[0].class_id) for name, one in answers.items()}
+        assert found == {"left": ("right", "green"), "right": ("left", "red")}
+        for name, other in (("left", "right"), ("right", "left")):
+            status = diagnosis(ros, f"camera {name}")
+            assert value(status, "topic") == f"/{other}/{end}"
+            assert value(status, "camera_info") == f"/{other}/camera_info"
+        assert node.log.count(f"/right/{end}, /left/{end}") == 1

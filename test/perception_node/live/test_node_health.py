@@ -21,6 +21,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from injection import InjectedNode, Injection
 from perception import NODE, camera_of, image, latest_count, now, picture, set_parameter, value
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -304,3 +305,34 @@ def test_negative_time_is_ignored_and_said_and_the_node_goes_on(tmp_path: Path):
         ros.repeat(lambda: clock.publish(Clock(clock=Time(sec=50))), lambda: clock.get_subscription_count(), "time")
         camera_of(ros, answers)
         assert process.running
+
+
+def test_two_publishers_of_one_topic_are_warned_of_by_name_until_one_ends(tmp_path: Path):
+    domain = new_domain()
+    place = "cnn_perception.ros.latest_subscription:LatestSubscription.mixed"  # nothing goes wrong there
+    injection = Injection(place, constants=(("cnn_perception.ros.latest_subscription:_LEASE_S", 0.5),))
+    settings = {"model": write_tiny_model(tmp_path / "tiny.onnx"), "diagnostics_period_s": 0.05}
+    node = InjectedNode("perception_node", domain, tmp_path, injection, (), image_timeout_s=1000.0, **settings)
+    said = "2 publishers at once mix their frames: /robot_a, /robot_b; remap all but one"
+    try:
+        with participant(domain) as ros:
+            statuses = ros.collect(DiagnosticArray, "/diagnostics")
+
+            def camera() -> tuple[bytes, str] | None:
+                found = [one for one in statuses[-1].status if one.name == f"{NODE}: camera"] if statuses else []
+                return (found[0].level, found[0].message) if found else None
+
+            drivers = [Node(name, context=ros.context) for name in ("robot_a", "robot_b")]
+            for driver in drivers:
+                driver.create_publisher(Image, "/image_raw", 1)
+            ros.wait_for(lambda: camera() == (DiagnosticStatus.WARN, said), "the warning")
+            drivers[1].destroy_node()
+            over = "images on /image_raw come from one publisher again"
+            ros.wait_for(lambda: over in node.log, "its end")
+            ros.wait_for(lambda: camera() not in (None, (DiagnosticStatus.WARN, said)), "the diagnosis without it")
+            assert node.log.count(f"images on /image_raw: {said}") == 1
+            drivers[0].destroy_node()
+        node.terminate()
+        assert node.code() == 0
+    finally:
+        node.kill()

@@ -177,6 +177,22 @@ def test_ray_goes_through_the_centre_of_each_box_and_is_none_where_there_is_no_b
     assert all(pose.position.x == pose.position.y == pose.position.z == 0.0 for pose in rays.poses)
 
 
+def test_boxes_have_no_ray_where_the_calibration_is_in_another_frame(detector: Detector, node: Process):
+    info = CameraInfo(height=48, width=80, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k = [100.0, 0.0, 39.5, 0.0, 100.0, 23.5, 0.0, 0.0, 1.0]
+    info.header.frame_id = "camera_link"
+
+    def send() -> None:
+        detector.calibrations.publish(info)
+        detector.send([Box(40, 24, 8, 8)])
+
+    said = "no ray can be told: the images are in the frame 'camera', /camera_info is in 'camera_link'"
+    detector.ros.repeat(send, lambda: said in node.log, "the reason why there is no ray")
+    detector.rays.clear()
+    detector.ask([Box(40, 24, 8, 8)])
+    assert not detector.rays
+
+
 def direction(pose: Any) -> Any:
     """The x axis of a pose, from its rotation matrix."""
     q = pose.orientation

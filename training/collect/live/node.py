@@ -95,7 +95,8 @@ class CollectNode(Node):
         self.shutdown = shutdown
         self._options = options
         self._collection = collection
-        self._topic = topics.resolved(self, options.topics[0], "--topic")
+        self._name = topics.expanded(self, options.topics[0], "--topic")  # before remapping
+        self._topic = self.resolve_topic_name(self._name)
         self._camera: _Camera | None = None
         self._cameras: SubscriptionSet[_Camera] | None = None
         self._requests: queue.Queue[_Request] = queue.Queue()
@@ -173,7 +174,7 @@ class CollectNode(Node):
         period_s = 1.0 / self._options.rate_hz if self._options.trigger == "rate" else 0.0
         waits_since_s = time.monotonic()
         while not self._has_ended.wait(_POLL_S):
-            kinds = {info.topic_type for info in self.get_publishers_info_by_topic(self._topic)}
+            kinds = {info.topic_type for info in self.get_publishers_info_by_topic(self._name)}
             if found := [kind for name, kind in _KINDS.items() if name in kinds]:
                 _say(self._how())
                 return _Camera(self._subscribed(found[0]), period_s)
@@ -200,7 +201,7 @@ class CollectNode(Node):
         def ignore(_count: int) -> None:
             """Frames that are not taken are meant to be missed."""
 
-        return LatestSubscription(self, kind, self._topic, ReliabilityPolicy.BEST_AVAILABLE, ignore, ignore)
+        return LatestSubscription(self, kind, self._name, ReliabilityPolicy.BEST_AVAILABLE, ignore, ignore)
 
     def _collect(self, cameras: SubscriptionSet[_Camera]) -> None:
         """Takes frames until the end.
