@@ -21,7 +21,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from cnn_perception.camera_node.calibration_file import read_calibration
-from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError, printable
+from cnn_perception.camera_node.video_file import HIGHEST_RATE_HZ, Lack, VideoFile, to_rgb
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, DataError, FrameError, printable
 from cnn_perception.files import expanded, require_reachable
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import RgbImage, read_image
@@ -33,8 +34,6 @@ from cnn_perception.ros.parameters import parameter
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
 _DEFAULT_RATE_HZ = 10.0
 """Of a folder, and of a video or device that gives none."""
-_HIGHEST_RATE_HZ = 1000.0
-"""Some files of variable rate give the unit of their time stamps instead, such as 90000."""
 _STALL_S = 15.0
 """A frame that takes longer hangs; a silent device is given up after 10 s. Source: OpenCV, cap_v4l.cpp, V4L_TIMEOUT."""
 
@@ -57,7 +56,7 @@ class CameraNodeSettings:
     rate_hz: float = parameter(
         0.0,
         "Frames a second; 0 takes the video's or the device's own rate, and 10 for a folder.",
-        between=(0.0, _HIGHEST_RATE_HZ),
+        between=(0.0, HIGHEST_RATE_HZ),
         read_only=True,
     )
     loop: bool = parameter(False, "Start again at the end of a video or folder.", read_only=True)
@@ -99,7 +98,8 @@ class FrameSource:
     Attributes:
         is_device: Whether it is a device, which has no end.
         rate_hz: Its own rate.
-        skipped: Files of a folder that could not be decoded so far, with the reason.
+        skipped: What could not be decoded so far, each once: files of a folder with the reason, frames of a video.
+        lack: What the first pass over a video has found missing of it; None if nothing.
     """
 
     def __init__(
@@ -129,11 +129,14 @@ class FrameSource:
         except ConfigError as error:
             raise DataError(f"{error}; set `source`") from None
         self.skipped: list[str] = []
+        self.lack: Lack | None = None
+        self._skips = set[str]()
         self._name = source
         self._size = size
         self.is_device = source.isdecimal() or path.is_char_device()
         self._files: list[Path] = []
         self._capture: cv2.VideoCapture | None = None
+        self._video: VideoFile | None = None
         if path.is_dir() and not self.is_device:
             ignored = Counter[str]()
             say(f"listing {path}")
@@ -148,6 +151,7 @@ class FrameSource:
             self.rate_hz = _DEFAULT_RATE_HZ
         else:
             self._capture = self._open(source, path)
+            self._video = None if self.is_device else VideoFile(self._capture, path)
             self.rate_hz = _plausible(self._capture.get(cv2.CAP_PROP_FPS))
         self._loop = loop and not self.is_device
         preloaded = list(self._one_pass()) if preload and not self.is_device else None
@@ -199,18 +203,19 @@ class FrameSource:
             try:
                 yield self._resized(read_image(path))
             except FrameError as error:
-                self.skipped.append(str(error))
-        if self._capture is not None:
-            yield from self._captured(self._capture)
+                self._skip(str(error))
+        if self._video is not None:
+            for image in self._video.frames(lambda place: self._skip(f"{self._name}: {place}")):
+                yield self._resized(to_rgb(image))
+            self.lack = self._video.lack
+        elif self._capture is not None:
+            while (read := self._capture.read())[0]:
+                yield self._resized(to_rgb(read[1]))
 
-    def _captured(self, capture: cv2.VideoCapture) -> Iterator[RgbImage]:
-        if not self.is_device:
-            capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-        while True:
-            is_read, image = capture.read()
-            if not is_read:
-                return
-            yield self._resized(RgbImage(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)))
+    def _skip(self, text: str) -> None:
+        if text not in self._skips:  # a loop meets it again and again
+            self._skips.add(text)
+            self.skipped.append(text)
 
     def _resized(self, image: RgbImage) -> RgbImage:
         if self._size is None or self._size == (image.shape[1], image.shape[0]):
@@ -220,7 +225,7 @@ class FrameSource:
 
 def _plausible(rate_hz: float) -> float:
     """Returns the rate that a source gives, where it can be one; else the default."""
-    return rate_hz if 0.0 < rate_hz <= _HIGHEST_RATE_HZ else _DEFAULT_RATE_HZ  # not so NaN
+    return rate_hz if 0.0 < rate_hz <= HIGHEST_RATE_HZ else _DEFAULT_RATE_HZ  # not so NaN
 
 
 def _check_frames(source: str, capture: cv2.VideoCapture) -> None:
@@ -268,6 +273,7 @@ class CameraNode(parameters.ParameterNode):
         self._camera_info: CameraInfo | None = None
         self._published = 0
         self._logged_skips = 0
+        self._is_lack_logged = False
         self._messages: dict[int, Image | CompressedImage] = {}
         rate_hz = self._settings.rate_hz or self._source.rate_hz
         # Expected only while a frame is under way: where time is simulated the timer may stand still for long.
@@ -284,11 +290,17 @@ class CameraNode(parameters.ParameterNode):
         for text in self._source.skipped[self._logged_skips :]:
             self.get_logger().warning(f"skipped {text}")
         self._logged_skips = len(self._source.skipped)
+        lack = self._source.lack
+        if lack is not None and not self._is_lack_logged:
+            self._is_lack_logged = True
+            self.get_logger().warning(f"{self._settings.source}: {lack.text}")
         if image is None and not self._published:
             raise DataError(f"{self._settings.source}: not one of its images could be read; give another source")
         if image is None:
             self.get_logger().info(f"end of {self._settings.source}: {self._published} frames published")
             self._images.wait_for_all_acked(Duration(seconds=2))
+            if lack is not None and lack.is_certain:
+                self.shutdown.begin(EXIT_BAD_INPUT)
             self.context.try_shutdown()
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._settings.frame_id)
