@@ -22,7 +22,7 @@ from rclpy.event_handler import QoSSubscriptionEventType, SubscriptionEventCallb
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from cnn_perception.ros import topics, transport
@@ -159,7 +159,7 @@ class LatestSubscription(Generic[MessageT]):
     @property
     def type_name(self) -> str:
         """The message type as publishers announce it."""
-        return f"{self.kind.__module__.partition('.')[0]}/msg/{self.kind.__name__}"
+        return topics.type_name(self.kind)
 
     @property
     def handles(self) -> list[Any]:
@@ -299,13 +299,8 @@ class LatestSubscription(Generic[MessageT]):
 
     def misfits(self) -> list[str]:
         """Says which publishers of the topic cannot be received because their QoS does not fit, and why."""
-        found = []
         wanted = IMAGE_QOS if self._is_fitted else self._subscription.qos_profile
-        for publisher in self._node.get_publishers_info_by_topic(self.topic):
-            verdict, reason = qos_check_compatible(publisher.qos_profile, wanted)
-            if verdict == QoSCompatibility.ERROR:
-                found.append(f"{publisher.node_name}: {reason}")
-        return found
+        return topics.misfits(self._node.get_publishers_info_by_topic(self.topic), wanted)
 
     def destroy(self) -> None:
         """Unsubscribes; nobody may be waiting any more."""
