@@ -20,7 +20,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from cnn_perception.camera_node.calibration_file import read_calibration
+from cnn_perception.camera_node.calibration_file import fitted, read_calibration
 from cnn_perception.camera_node.video_file import HIGHEST_RATE_HZ, Lack, VideoFile, to_rgb
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, DataError, FrameError, printable
 from cnn_perception.files import expanded, require_reachable
@@ -73,8 +73,8 @@ class CameraNodeSettings:
     )
     camera_info_url: str = parameter(
         "",
-        "Calibration file of camera_calibration: path, file:// or package:// URL, with ${ROS_HOME} if wanted; '' for "
-        "none.",
+        "Calibration file of camera_calibration, YAML or INI: path, file:// or package:// URL, with ${ROS_HOME} if "
+        "wanted; '' for none.",
         is_path=True,
         read_only=True,
     )
@@ -259,6 +259,8 @@ class CameraNode(parameters.ParameterNode):
         self.shutdown = shutdown
         parameters.declare(self, CameraNodeSettings)
         self._settings = parameters.read(self, CameraNodeSettings)
+        url = self._settings.camera_info_url
+        self._calibration = read_calibration(url) if url else None  # a bad one is refused before anything is published
         size = (self._settings.width, self._settings.height) if self._settings.width else None
         say = self.get_logger().info
         self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size, say)
@@ -313,8 +315,8 @@ class CameraNode(parameters.ParameterNode):
         if self._camera_info is None or (self._camera_info.height, self._camera_info.width) != (height, width):
             # All-zero matrices are the sensor_msgs way to say that a camera is not calibrated.
             self._camera_info = CameraInfo(height=height, width=width)
-            if self._settings.camera_info_url:
-                self._camera_info = read_calibration(self._settings.camera_info_url, width, height)
+            if self._calibration is not None:
+                self._camera_info = fitted(self._calibration, self._settings.camera_info_url, width, height)
         self._camera_info.header = header
         return self._camera_info
 
