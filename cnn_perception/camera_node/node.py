@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -30,10 +31,15 @@ from cnn_perception.image.raw import check_size
 from cnn_perception.ros import given_parameters, parameters, process, topics
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
 from cnn_perception.ros.parameters import parameter
+from cnn_perception.ros.throttled_log import ThrottledLog
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
 _DEFAULT_RATE_HZ = 10.0
 """Of a folder, and of a video or device that gives none."""
+_LOOK_S = 1.0
+"""How often it is looked for what is waited for,"""
+_PATIENCE_S = 5.0
+"""and how long it may lack before it is said: nodes that start together take as long."""
 _STALL_S = 15.0
 """A frame that takes longer hangs; a silent device is given up after 10 s. Source: OpenCV, cap_v4l.cpp, V4L_TIMEOUT."""
 
@@ -284,9 +290,43 @@ class CameraNode(parameters.ParameterNode):
         given_parameters.warn_of_unknown(self)
         given_parameters.warn_of_unknown_qos(self)
         self.get_logger().info(f"{self._settings.source} at {rate_hz:g} Hz on {self._images.topic_name}")
+        self._log = ThrottledLog(self.get_logger())
+        self._seen_ns = -1
+        self._waiting_s = 0.0
+        # A steady clock: what is waited for may be the other one.
+        self.create_timer(_LOOK_S, self._look_for_what_lacks, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _look_for_what_lacks(self) -> None:
+        """Says what the camera waits for, where that lasts: without a word it would look as if it hung."""
+        reason = self._waits_for()
+        self._waiting_s = self._waiting_s + _LOOK_S if reason else 0.0
+        if not reason:
+            self._log.is_over("waits", "the camera waits no longer")
+        elif self._waiting_s >= _PATIENCE_S:
+            self._log.lasts("waits", f"the camera waits {reason}")
+
+    def _waits_for(self) -> str:
+        """Returns without what no frame is published; empty where nothing lacks."""
+        before_ns, self._seen_ns = self._seen_ns, self.get_clock().now().nanoseconds
+        if self.get_parameter("use_sim_time").value and self._seen_ns == before_ns:
+            clocks = self.get_publishers_info_by_topic("/clock")
+            who = f"published by {topics.in_words(clocks)}" if clocks else "nobody publishes it"
+            return f"for /clock, which stands still: {who}; start or resume the simulation, or leave out use_sim_time"
+        if not self._lacks_subscribers():
+            return ""
+        topic = self._images.topic_name
+        infos = self.get_subscriptions_info_by_topic(topic)
+        who = f" of {topics.in_words(infos)}" if infos else ""
+        return (
+            f"for {self._settings.wait_for_subscribers} subscribers of {topic} (wait_for_subscribers) and reaches "
+            f"{self._images.get_subscription_count()}{who}; check their topic, type and QoS, and ROS_DOMAIN_ID"
+        )
+
+    def _lacks_subscribers(self) -> bool:
+        return self._published == 0 and self._images.get_subscription_count() < self._settings.wait_for_subscribers
 
     def _publish(self) -> None:
-        if self._published == 0 and self._images.get_subscription_count() < self._settings.wait_for_subscribers:
+        if self._lacks_subscribers():
             return
         image = self._source.read()
         for text in self._source.skipped[self._logged_skips :]:

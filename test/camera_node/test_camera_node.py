@@ -14,9 +14,11 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from builtin_interfaces.msg import Time
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from ros import Process, new_domain, participant, running
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception.camera_node.node import CameraNodeSettings, FrameSource
@@ -191,6 +193,39 @@ def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Pa
         ros.wait_for(lambda: images and infos, "an image and its camera_info")
     assert (images[-1].width, images[-1].height) == (infos[-1].width, infos[-1].height) == (160, 120)
     assert infos[-1].k[0] == 125.0  # 500 pixels of 640 are 125 of 160
+
+
+def test_a_camera_that_waits_for_a_clock_says_so_once_and_goes_on_when_there_is_one(folder: Path, tmp_path: Path):
+    domain = new_domain()
+    settings = {"source": folder, "loop": True, "use_sim_time": True}
+    with running("camera_node", domain, tmp_path / "log", **settings) as process, participant(domain) as ros:
+        waits = "the camera waits for /clock, which stands still: nobody publishes it; start or resume"
+        ros.wait_for(lambda: waits in process.log, "a word")
+        images = ros.collect(Image, "image_raw")
+        clock = ros.publisher(Clock, "/clock")
+        now = itertools.count(1)
+
+        def comes() -> bool:
+            clock.publish(Clock(clock=Time(sec=next(now))))
+            return bool(images) and "the camera waits no longer" in process.log
+
+        ros.wait_for(comes, "an image")
+        assert process.log.count("the camera waits for") == 1
+
+
+def test_a_camera_that_waits_for_subscribers_says_how_many_and_who_is_there(folder: Path, tmp_path: Path):
+    domain = new_domain()
+    settings = {"source": folder, "wait_for_subscribers": 2, "rate_hz": 50.0}
+    with participant(domain) as ros, participant(domain) as other:
+        images = ros.collect(Image, "image_raw")
+        other.collect(CompressedImage, "image_raw")
+        with running("camera_node", domain, tmp_path / "log", **settings) as process:
+            waits = "the camera waits for 2 subscribers of /image_raw (wait_for_subscribers) and reaches 1 of /test"
+            ros.wait_for(lambda: waits in process.log, "a word")
+            assert "/test (sensor_msgs/msg/CompressedImage" in process.log
+            ros.collect(Image, "image_raw")
+            ros.wait_for(lambda: len(images) == len(COLOURS), "every frame of the folder")
+            assert process.wait() == 0
 
 
 def test_device_that_ends_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch):
