@@ -18,6 +18,9 @@ COMPRESSED = "compressed"
 CAMERA_INFO = "camera_info"
 """Beside the images."""
 
+LABEL_INFO = "label_info"
+"""The names of a model's classes, for all cameras of a node."""
+
 OVERLAY = "activation/overlay"
 OVERLAY_JPEG = f"{OVERLAY}/{COMPRESSED}"
 ANNOTATIONS = "annotations"

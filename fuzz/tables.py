@@ -9,7 +9,7 @@ from random import Random
 
 import tiny_model
 
-from cnn_perception.camera_node.calibration_file import read_calibration
+from cnn_perception.camera_node.calibration_file import fitted, read_calibration
 from cnn_perception.evaluation.labels import read_labels, read_measurements
 from cnn_perception.geometry.camera_model import CameraModel
 from fuzz.documents import mutated_csv, mutated_yaml
@@ -116,7 +116,8 @@ def _mutate_calibration(random: Random, sample: Sample, _: Sequence[Sample]) -> 
 
 
 def _check_calibration(sample: Sample) -> str:
-    info = read_calibration(str(_written(sample, "camera.yaml")), 64, 48)
+    url = str(_written(sample, "camera.yaml"))
+    info = fitted(read_calibration(url), url, 64, 48)
     camera = CameraModel.from_message(info, "camera")
     camera.check_size(48, 64)
     return f"{camera.distortion} {'ray' if camera.ray(3, 7) is not None else 'no ray'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,8 +13,10 @@ import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from sensor_msgs.msg import CameraInfo
 
+from cnn_perception.camera_node.videre_file import is_of_videre, read_videre
 from cnn_perception.errors import ConfigError, one_line
 from cnn_perception.files import expanded
+from cnn_perception.geometry.camera_model import check_numbers
 
 _MATRICES = {
     "k": ("camera_matrix", 9),
@@ -40,22 +43,21 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read_calibration(url: str, width: int, height: int) -> CameraInfo:
-    """Returns the calibration of a file, scaled to the size of the images.
+def read_calibration(url: str) -> CameraInfo:
+    """Returns the calibration of a file.
 
     Args:
-        url: Path, `file://` or `package://NAME/` URL of a YAML file; see `_path_of`.
-        width: Of the images, pixels.
-        height: Of the images, pixels.
+        url: Path, `file://` or `package://NAME/` URL of a YAML file, or an INI file of Videre; see `_path_of`.
 
     Returns:
-        The message, without a header.
+        The message for images of the size that was calibrated, without a header.
 
     Raises:
-        ConfigError: If it cannot be read, is no calibration, or is of images of another shape.
+        ConfigError: If it cannot be read, is no calibration, or is one that no camera has. One whose K is zero says
+            that the camera is uncalibrated.
     """
     try:
-        content = yaml.load(_text(_path_of(url)), _Loader)
+        content = _content(_path_of(url))
     except (ConfigError, OSError, RecursionError, yaml.YAMLError, *_OF_TAGS) as error:
         raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
@@ -65,17 +67,46 @@ def read_calibration(url: str, width: int, height: int) -> CameraInfo:
             distortion_model=str(content["distortion_model"]),
             **{field: _numbers(content[name]["data"], count) for field, (name, count) in _MATRICES.items()},
         )
-        horizontal = width / info.width
-        vertical = height / info.height
+        if min(info.width, info.height) <= 0:
+            raise ValueError("of images without pixels")
     except (KeyError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
         what = f"{type(error).__name__}: {error}"[:120]
         raise ConfigError(f"camera_info_url {url}: is no calibration of camera_calibration ({what})") from None
+    check_numbers(info, f"camera_info_url {url}")
+    return info
+
+
+def fitted(info: CameraInfo, url: str, width: int, height: int) -> CameraInfo:
+    """Returns a calibration, scaled to the size of the images.
+
+    Args:
+        info: Of `read_calibration`.
+        url: Where it is from, for the error.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
+
+    Raises:
+        ConfigError: If it is of images of another shape.
+    """
     if abs(width * info.height - height * info.width) > max(info.width, info.height):
         raise ConfigError(
             f"camera_info_url {url}: was made for {info.width}x{info.height} images, these are {width}x{height}; "
             "calibrate again"
         )
-    return _scaled(info, horizontal, vertical)
+    return _scaled(copy.deepcopy(info), width / info.width, height / info.height)
+
+
+def _content(path: Path) -> Any:  # noqa: ANN401 YAML
+    """Returns what a calibration file says by the names that camera_calibration uses."""
+    text = _text(path)
+    if is_of_videre(path.suffix, text):
+        return read_videre(text)
+    if text.startswith("%YAML:") or "!!opencv-matrix" in text or "<opencv_storage>" in text:
+        raise ConfigError(
+            "a FileStorage of OpenCV; write the YAML of camera_calibration, which has image_width, image_height, "
+            "distortion_model, and each matrix as rows, cols and data"
+        )
+    return yaml.load(text, _Loader)
 
 
 def _path_of(url: str) -> Path:

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from cnn_perception.camera_node.calibration_file import read_calibration
-from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError, printable
+from cnn_perception.camera_node.calibration_file import fitted, read_calibration
+from cnn_perception.camera_node.video_file import HIGHEST_RATE_HZ, Lack, VideoFile, to_rgb
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, DataError, FrameError, printable
 from cnn_perception.files import expanded, require_reachable
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import RgbImage, read_image
@@ -29,12 +31,15 @@ from cnn_perception.image.raw import check_size
 from cnn_perception.ros import given_parameters, parameters, process, topics
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
 from cnn_perception.ros.parameters import parameter
+from cnn_perception.ros.throttled_log import ThrottledLog
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
 _DEFAULT_RATE_HZ = 10.0
 """Of a folder, and of a video or device that gives none."""
-_HIGHEST_RATE_HZ = 1000.0
-"""Some files of variable rate give the unit of their time stamps instead, such as 90000."""
+_LOOK_S = 1.0
+"""How often it is looked for what is waited for,"""
+_PATIENCE_S = 5.0
+"""and how long it may lack before it is said: nodes that start together take as long."""
 _STALL_S = 15.0
 """A frame that takes longer hangs; a silent device is given up after 10 s. Source: OpenCV, cap_v4l.cpp, V4L_TIMEOUT."""
 
@@ -57,7 +62,7 @@ class CameraNodeSettings:
     rate_hz: float = parameter(
         0.0,
         "Frames a second; 0 takes the video's or the device's own rate, and 10 for a folder.",
-        between=(0.0, _HIGHEST_RATE_HZ),
+        between=(0.0, HIGHEST_RATE_HZ),
         read_only=True,
     )
     loop: bool = parameter(False, "Start again at the end of a video or folder.", read_only=True)
@@ -74,8 +79,8 @@ class CameraNodeSettings:
     )
     camera_info_url: str = parameter(
         "",
-        "Calibration file of camera_calibration: path, file:// or package:// URL, with ${ROS_HOME} if wanted; '' for "
-        "none.",
+        "Calibration file of camera_calibration, YAML or INI: path, file:// or package:// URL, with ${ROS_HOME} if "
+        "wanted; '' for none.",
         is_path=True,
         read_only=True,
     )
@@ -99,7 +104,8 @@ class FrameSource:
     Attributes:
         is_device: Whether it is a device, which has no end.
         rate_hz: Its own rate.
-        skipped: Files of a folder that could not be decoded so far, with the reason.
+        skipped: What could not be decoded so far, each once: files of a folder with the reason, frames of a video.
+        lack: What the first pass over a video has found missing of it; None if nothing.
     """
 
     def __init__(
@@ -129,11 +135,14 @@ class FrameSource:
         except ConfigError as error:
             raise DataError(f"{error}; set `source`") from None
         self.skipped: list[str] = []
+        self.lack: Lack | None = None
+        self._skips = set[str]()
         self._name = source
         self._size = size
         self.is_device = source.isdecimal() or path.is_char_device()
         self._files: list[Path] = []
         self._capture: cv2.VideoCapture | None = None
+        self._video: VideoFile | None = None
         if path.is_dir() and not self.is_device:
             ignored = Counter[str]()
             say(f"listing {path}")
@@ -148,6 +157,7 @@ class FrameSource:
             self.rate_hz = _DEFAULT_RATE_HZ
         else:
             self._capture = self._open(source, path)
+            self._video = None if self.is_device else VideoFile(self._capture, path)
             self.rate_hz = _plausible(self._capture.get(cv2.CAP_PROP_FPS))
         self._loop = loop and not self.is_device
         preloaded = list(self._one_pass()) if preload and not self.is_device else None
@@ -199,18 +209,19 @@ class FrameSource:
             try:
                 yield self._resized(read_image(path))
             except FrameError as error:
-                self.skipped.append(str(error))
-        if self._capture is not None:
-            yield from self._captured(self._capture)
+                self._skip(str(error))
+        if self._video is not None:
+            for image in self._video.frames(lambda place: self._skip(f"{self._name}: {place}")):
+                yield self._resized(to_rgb(image))
+            self.lack = self._video.lack
+        elif self._capture is not None:
+            while (read := self._capture.read())[0]:
+                yield self._resized(to_rgb(read[1]))
 
-    def _captured(self, capture: cv2.VideoCapture) -> Iterator[RgbImage]:
-        if not self.is_device:
-            capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-        while True:
-            is_read, image = capture.read()
-            if not is_read:
-                return
-            yield self._resized(RgbImage(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)))
+    def _skip(self, text: str) -> None:
+        if text not in self._skips:  # a loop meets it again and again
+            self._skips.add(text)
+            self.skipped.append(text)
 
     def _resized(self, image: RgbImage) -> RgbImage:
         if self._size is None or self._size == (image.shape[1], image.shape[0]):
@@ -220,7 +231,7 @@ class FrameSource:
 
 def _plausible(rate_hz: float) -> float:
     """Returns the rate that a source gives, where it can be one; else the default."""
-    return rate_hz if 0.0 < rate_hz <= _HIGHEST_RATE_HZ else _DEFAULT_RATE_HZ  # not so NaN
+    return rate_hz if 0.0 < rate_hz <= HIGHEST_RATE_HZ else _DEFAULT_RATE_HZ  # not so NaN
 
 
 def _check_frames(source: str, capture: cv2.VideoCapture) -> None:
@@ -254,6 +265,8 @@ class CameraNode(parameters.ParameterNode):
         self.shutdown = shutdown
         parameters.declare(self, CameraNodeSettings)
         self._settings = parameters.read(self, CameraNodeSettings)
+        url = self._settings.camera_info_url
+        self._calibration = read_calibration(url) if url else None  # a bad one is refused before anything is published
         size = (self._settings.width, self._settings.height) if self._settings.width else None
         say = self.get_logger().info
         self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size, say)
@@ -268,6 +281,7 @@ class CameraNode(parameters.ParameterNode):
         self._camera_info: CameraInfo | None = None
         self._published = 0
         self._logged_skips = 0
+        self._is_lack_logged = False
         self._messages: dict[int, Image | CompressedImage] = {}
         rate_hz = self._settings.rate_hz or self._source.rate_hz
         # Expected only while a frame is under way: where time is simulated the timer may stand still for long.
@@ -276,19 +290,59 @@ class CameraNode(parameters.ParameterNode):
         given_parameters.warn_of_unknown(self)
         given_parameters.warn_of_unknown_qos(self)
         self.get_logger().info(f"{self._settings.source} at {rate_hz:g} Hz on {self._images.topic_name}")
+        self._log = ThrottledLog(self.get_logger())
+        self._seen_ns = -1
+        self._waiting_s = 0.0
+        # A steady clock: what is waited for may be the other one.
+        self.create_timer(_LOOK_S, self._look_for_what_lacks, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _look_for_what_lacks(self) -> None:
+        """Says what the camera waits for, where that lasts: without a word it would look as if it hung."""
+        reason = self._waits_for()
+        self._waiting_s = self._waiting_s + _LOOK_S if reason else 0.0
+        if not reason:
+            self._log.is_over("waits", "the camera waits no longer")
+        elif self._waiting_s >= _PATIENCE_S:
+            self._log.lasts("waits", f"the camera waits {reason}")
+
+    def _waits_for(self) -> str:
+        """Returns without what no frame is published; empty where nothing lacks."""
+        before_ns, self._seen_ns = self._seen_ns, self.get_clock().now().nanoseconds
+        if self.get_parameter("use_sim_time").value and self._seen_ns == before_ns:
+            clocks = self.get_publishers_info_by_topic("/clock")
+            who = f"published by {topics.in_words(clocks)}" if clocks else "nobody publishes it"
+            return f"for /clock, which stands still: {who}; start or resume the simulation, or leave out use_sim_time"
+        if not self._lacks_subscribers():
+            return ""
+        topic = self._images.topic_name
+        infos = self.get_subscriptions_info_by_topic(topic)
+        who = f" of {topics.in_words(infos)}" if infos else ""
+        return (
+            f"for {self._settings.wait_for_subscribers} subscribers of {topic} (wait_for_subscribers) and reaches "
+            f"{self._images.get_subscription_count()}{who}; check their topic, type and QoS, and ROS_DOMAIN_ID"
+        )
+
+    def _lacks_subscribers(self) -> bool:
+        return self._published == 0 and self._images.get_subscription_count() < self._settings.wait_for_subscribers
 
     def _publish(self) -> None:
-        if self._published == 0 and self._images.get_subscription_count() < self._settings.wait_for_subscribers:
+        if self._lacks_subscribers():
             return
         image = self._source.read()
         for text in self._source.skipped[self._logged_skips :]:
             self.get_logger().warning(f"skipped {text}")
         self._logged_skips = len(self._source.skipped)
+        lack = self._source.lack
+        if lack is not None and not self._is_lack_logged:
+            self._is_lack_logged = True
+            self.get_logger().warning(f"{self._settings.source}: {lack.text}")
         if image is None and not self._published:
             raise DataError(f"{self._settings.source}: not one of its images could be read; give another source")
         if image is None:
             self.get_logger().info(f"end of {self._settings.source}: {self._published} frames published")
             self._images.wait_for_all_acked(Duration(seconds=2))
+            if lack is not None and lack.is_certain:
+                self.shutdown.begin(EXIT_BAD_INPUT)
             self.context.try_shutdown()
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._settings.frame_id)
@@ -301,8 +355,8 @@ class CameraNode(parameters.ParameterNode):
         if self._camera_info is None or (self._camera_info.height, self._camera_info.width) != (height, width):
             # All-zero matrices are the sensor_msgs way to say that a camera is not calibrated.
             self._camera_info = CameraInfo(height=height, width=width)
-            if self._settings.camera_info_url:
-                self._camera_info = read_calibration(self._settings.camera_info_url, width, height)
+            if self._calibration is not None:
+                self._camera_info = fitted(self._calibration, self._settings.camera_info_url, width, height)
         self._camera_info.header = header
         return self._camera_info
 

@@ -22,6 +22,7 @@ from cnn_perception.commands import for_shell
 from cnn_perception.doctor.finding import Finding, Level
 from cnn_perception.doctor.ros_client import RosClient
 from cnn_perception.doctor.topics import IMAGE_TYPES
+from cnn_perception.ros.topics import node_of
 
 _RESULT_TYPES: Mapping[str, Any] = {
     "vision_msgs/msg/Classification": Classification,
@@ -166,7 +167,7 @@ def image_subscriptions(node: Node, name: str) -> dict[str, tuple[str, QoSProfil
         if not set(message_types) & IMAGE_TYPES.keys():
             continue
         for info in node.get_subscriptions_info_by_topic(topic):
-            if _full_name(info) == name:
+            if node_of(info) == name:
                 found[topic] = (info.topic_type, info.qos_profile)
     return found
 
@@ -249,11 +250,11 @@ def _counter(counts: dict[str, int], topic: str) -> Callable[[Any], None]:
 
 
 def _note_subscribers(node: Node, name: str, topic: str, output: NodeOutput) -> None:
-    offers = [info for info in node.get_publishers_info_by_topic(topic) if _full_name(info) == name]
+    offers = [info for info in node.get_publishers_info_by_topic(topic) if node_of(info) == name]
     for subscription in node.get_subscriptions_info_by_topic(topic):
         output.subscribers += 1
         misfits = [misfit(topic, offer, subscription) for offer in offers]
-        output.incompatible += [f"{_full_name(subscription)} {text}" for text in misfits if text]
+        output.incompatible += [f"{node_of(subscription)} {text}" for text in misfits if text]
 
 
 def misfit(topic: str, offer: Any, subscription: Any) -> str:  # noqa: ANN401 TopicEndpointInfo has no public type
@@ -318,7 +319,3 @@ def _topics(ask: Callable[[str, str], list[tuple[str, list[str]]]], name: str) -
         return sorted(ask(base, namespace or "/"))
     except rclpy_implementation.NodeNameNonExistentError:  # it has just gone
         return []
-
-
-def _full_name(info: Any) -> str:  # noqa: ANN401 TopicEndpointInfo has no public type
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"

@@ -5,15 +5,22 @@ The robot moves only while a recent frame has both a certain classification of t
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import UNKNOWN
 
+Cause = Literal["answers", "rays", "stamps", "classes", "view"]
+"""What makes the robot stand still: answers that do not come, or rays; frames of another time; classes that the model
+does not know; or what is seen, as it should."""
 _UNIT_TOLERANCE = 0.01
 """A ray whose length is further from 1 is no ray; an unset message has the length 0."""
+_MOST_NAMES = 10
+"""Of classes in one line, where none is similar to the one that is named."""
 _LEAST_HORIZONTAL = 1e-3
 """A ray with less of its length in the horizontal plane points up or down, which is no direction to turn to."""
 
@@ -88,11 +95,13 @@ class VelocityCommand:
         linear: Forward, m/s.
         angular: To the left, rad/s (REP 103).
         reason: One line.
+        cause: What kind of reason it is to stand still; None where it moves, or begins or ends.
     """
 
     linear: float
     angular: float
     reason: str
+    cause: Cause | None = None
 
     @property
     def moves(self) -> bool:
@@ -100,9 +109,9 @@ class VelocityCommand:
         return self.linear != 0.0 or self.angular != 0.0
 
 
-def stop(reason: str) -> VelocityCommand:
+def stop(reason: str, cause: Cause | None = None) -> VelocityCommand:
     """Returns the command to stand still."""
-    return VelocityCommand(0.0, 0.0, reason)
+    return VelocityCommand(0.0, 0.0, reason, cause)
 
 
 class FollowController:
@@ -114,6 +123,7 @@ class FollowController:
 
     def __init__(self) -> None:
         self._classification: StampedClassification | None = None
+        self._classes = frozenset[str]()
         self._ray: Ray | None = None
         self._matched: tuple[StampedClassification, Ray] | None = None
 
@@ -121,6 +131,10 @@ class FollowController:
         """Takes the newest classification."""
         self._classification = classification
         self._match_stamps()
+
+    def update_classes(self, names: frozenset[str]) -> None:
+        """Takes the names of all classes that the model can answer; empty where they are not known."""
+        self._classes = names
 
     def update_ray(self, ray: Ray) -> None:
         """Takes the newest ray."""
@@ -142,24 +156,39 @@ class FollowController:
             now_ns: Nanoseconds of the clock of the stamps.
         """
         if self._classification is None:
-            return stop("no answer has arrived yet")
+            return stop("no answer has arrived yet", "answers")
         if _is_stale(silence_s := now_s - self._classification.arrived_s, config):
-            return stop(f"no answer for {silence_s:.2f} s")
+            return stop(f"no answer for {silence_s:.2f} s", "answers")
+        if reason := _unknown_class(config, self._classes):
+            return stop(reason, "classes")
         if reason := _stop_reason(self._classification.results, config):
-            return stop(reason)
+            return stop(reason, "view")
         if self._matched is None:
-            return stop("no ray with the stamp of an answer has arrived yet")
+            return stop("no ray with the stamp of an answer has arrived yet", "rays")
         classification, ray = self._matched
         if _is_stale(silence_s := now_s - classification.arrived_s, config):
-            return stop(f"no ray with the stamp of an answer for {silence_s:.2f} s")
+            return stop(f"no ray with the stamp of an answer for {silence_s:.2f} s", "rays")
         if _is_stale(age_s := (now_ns - classification.stamp_ns) / 1e9, config):
-            return stop(f"the frame's stamp is {age_s:.2f} s old; its clock may differ from this node's")
+            return stop(f"the frame's stamp is {age_s:.2f} s old; its clock may differ from this node's", "stamps")
         return _velocity_towards(ray.direction, config)
 
 
 def _is_stale(age_s: float, config: ControllerConfig) -> bool:
     """Returns whether an age is above the limit, or so far below 0 that one of the clocks is wrong."""
     return not -config.timeout_s <= age_s <= config.timeout_s
+
+
+def _unknown_class(config: ControllerConfig, classes: Collection[str]) -> str:
+    """Returns which class that is named the model can never answer, and those that may be meant; empty if none is.
+
+    A robot would never stop for such a class of `stop_classes`, so it does not move at all.
+    """
+    named = [("stop_classes", name) for name in sorted(config.stop_classes - {UNKNOWN})]
+    for parameter, name in [*named, ("follow", config.follow)]:
+        if classes and name not in classes:
+            meant = difflib.get_close_matches(name, classes, 3) or sorted(classes)[:_MOST_NAMES]
+            return f"{parameter} names {name!r}, which the model does not know; it knows {', '.join(meant)}"
+    return ""
 
 
 def _stop_reason(results: Sequence[tuple[str, float]], config: ControllerConfig) -> str:
@@ -180,9 +209,9 @@ def _stop_reason(results: Sequence[tuple[str, float]], config: ControllerConfig)
 def _velocity_towards(direction: tuple[float, float, float], config: ControllerConfig) -> VelocityCommand:
     right, _, forward = direction
     if not abs(math.hypot(*direction) - 1.0) <= _UNIT_TOLERANCE:  # also where it is NaN
-        return stop("the ray is no unit vector")
+        return stop("the ray is no unit vector", "view")
     if math.hypot(right, forward) < _LEAST_HORIZONTAL:
-        return stop("the ray points straight up or down")
+        return stop("the ray points straight up or down", "view")
     bearing = math.atan2(right, forward)
     angular = max(-config.max_angular, min(config.max_angular, -config.gain * bearing))
     linear = config.linear if abs(bearing) <= config.forward_within else 0.0

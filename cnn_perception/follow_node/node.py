@@ -22,6 +22,7 @@ from rclpy.signals import uninstall_signal_handlers
 from vision_msgs.msg import Classification
 
 from cnn_perception.errors import EXIT_OK, ConfigError
+from cnn_perception.follow_node.class_list import ClassList
 from cnn_perception.follow_node.controller import (
     ControllerConfig,
     FollowController,
@@ -30,12 +31,16 @@ from cnn_perception.follow_node.controller import (
     VelocityCommand,
     stop,
 )
+from cnn_perception.follow_node.standstill import StandstillLog
 from cnn_perception.image.messages import nanoseconds
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.parameters import parameter
+from cnn_perception.ros.throttled_log import ThrottledLog
 
 _NEWEST_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+_LOOK_S = 1.0
+"""How often the node looks into the graph: who publishes the answers, and who takes the commands."""
 _SIGNAL_POLL_S = 0.05
 """Python handles a signal only between two waits."""
 
@@ -90,7 +95,7 @@ class FollowSettings:
 
 
 class FollowNode(parameters.ParameterNode):
-    """Subscribes to `classification` and `ray`, publishes `cmd_vel` at a fixed rate, zeros included.
+    """Subscribes to `classification`, its `label_info` and `ray`, publishes `cmd_vel` at a fixed rate, zeros included.
 
     Attributes:
         shutdown: Of the process.
@@ -121,6 +126,15 @@ class FollowNode(parameters.ParameterNode):
         self._commands = self.create_publisher(self._message_type, "cmd_vel", _NEWEST_QOS)
         self.create_subscription(Classification, "classification", self._on_classification, _NEWEST_QOS)
         self.create_subscription(Vector3Stamped, "ray", self._on_ray, _NEWEST_QOS)
+        self._classes = ClassList(self, self.resolve_topic_name("classification"), self._on_classes)
+        self._standstill = StandstillLog(
+            self,
+            {"answers": ("classification", Classification), "rays": ("ray", Vector3Stamped)},
+            _NEWEST_QOS,
+            self._commands,
+            ThrottledLog(self.get_logger()),
+        )
+        self._looked_s = time.monotonic()
         period_s = 1.0 / self._settings.rate_hz
         heartbeat = shutdown.expect("no commands", period_s + process.STALL_S)
         # A steady clock, so that the robot also stops in a simulation whose /clock stands still.
@@ -148,8 +162,16 @@ class FollowNode(parameters.ParameterNode):
         results = [(result.class_id, result.score) for result in message.results]
         stamp_ns = nanoseconds(message.header.stamp)
         self._controller.update_classification(StampedClassification(stamp_ns, results, time.monotonic()))
+        self._stop_at_once()
+
+    def _on_classes(self, names: frozenset[str]) -> None:
+        self._controller.update_classes(names)
+        self._stop_at_once()
+
+    def _stop_at_once(self) -> None:
+        """Stops the robot if it must: that does not wait for the timer."""
         if self._latest.moves and not (command := self._compute_command()).moves:
-            self._publish(command)  # stopping does not wait for the timer
+            self._publish(command)
 
     def _on_ray(self, message: Vector3Stamped) -> None:
         vector = message.vector
@@ -157,6 +179,11 @@ class FollowNode(parameters.ParameterNode):
 
     def _on_timer(self) -> None:
         self._publish(self._compute_command())
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _LOOK_S:
+            self._looked_s = now_s
+            self._classes.fit()
+            self._standstill.look(self._latest, now_s)
 
     def _compute_command(self) -> VelocityCommand:
         return self._controller.compute_command(self._config, time.monotonic(), self.get_clock().now().nanoseconds)

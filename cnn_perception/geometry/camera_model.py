@@ -129,12 +129,9 @@ class CameraModel:
         name, values = ("P", info.p) if rectified else ("K", info.k)
         matrix = np.array(values, np.float64).reshape(3, -1)
         focal = float(matrix[0, 0]), float(matrix[1, 1])
-        if not matrix.any() or (focal[0] == 0.0 and not matrix[:2].any()):
+        if _is_unset(matrix):
             raise ConfigError(f"{camera} is uncalibrated ({name} is zero): run camera_calibration")
-        if not _is_camera_matrix(matrix):
-            raise ConfigError(
-                f"{camera}: {name} is no camera matrix ({matrix.ravel().tolist()}): run camera_calibration"
-            )
+        _check_matrix(matrix, f"{camera}: {name}")
         _check_proportions(matrix, info.width, info.height, f"{camera}: {name}")
         roi = info.roi
         size, corner = _region(info, camera)
@@ -200,6 +197,25 @@ class CameraModel:
         return np.append(distorted, 1.0)
 
 
+def check_numbers(info: CameraInfoFields, camera: str) -> None:
+    """Makes sure that a camera_info is one that a camera can have, whatever its distortion model; a K of zero is none.
+
+    Raises:
+        ConfigError: If its numbers cannot be.
+    """
+    for name, values in (("D", info.d), ("K", info.k), ("R", info.r), ("P", info.p)):
+        if not np.isfinite(np.array(values, np.float64)).all():
+            raise ConfigError(f"{camera}: {name} has NaN or Inf ({list(values)}): run camera_calibration")
+    for name, values in (("K", info.k), ("P", info.p)):
+        matrix = np.array(values, np.float64).reshape(3, -1)
+        if _is_unset(matrix):
+            continue
+        _check_matrix(matrix, f"{camera}: {name}")
+        if name == "K":  # the images that P is of may be larger or elsewhere than those that it is published with
+            _check_proportions(matrix, info.width, info.height, f"{camera}: {name}")
+    _rotation(info, camera)
+
+
 def differs_once_rectified(info: CameraInfoFields) -> bool:
     """Returns whether a pixel has another ray in the rectified image than in the raw one, by one camera_info.
 
@@ -213,6 +229,21 @@ def differs_once_rectified(info: CameraInfoFields) -> bool:
     is_turned = bool(rotation.any()) and not np.allclose(rotation, np.eye(3), rtol=0.0, atol=1e-3)
     is_other = not np.allclose(camera, projection[:, :3], rtol=0.0, atol=_SAME_PIXELS)
     return bool(projection.any()) and (is_turned or is_other)
+
+
+def _is_unset(matrix: Numbers) -> bool:
+    """Returns whether a matrix says that there is no calibration; some drivers leave a 1 in its last row."""
+    return not matrix[:2].any()
+
+
+def _check_matrix(matrix: Numbers, name: str) -> None:
+    """Makes sure that it is one of a camera.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not _is_camera_matrix(matrix):
+        raise ConfigError(f"{name} is no camera matrix ({matrix.ravel().tolist()}): run camera_calibration")
 
 
 def _is_camera_matrix(matrix: Numbers) -> bool:

@@ -289,24 +289,15 @@ class CameraStream:
     def _reason_of_silence(self, subscription: LatestSubscription[Any], timeout_s: float) -> str:
         """Names who publishes the topic, with which type and QoS; empty if it is too soon, or images come."""
         silence_s = self.counters.silence_s()
-        misfits = "; ".join(subscription.misfits()) if silence_s > NEWS_S else ""
+        misfits = subscription.misfits() if silence_s > NEWS_S else []
         if not misfits and silence_s <= timeout_s:
             return ""
         infos = subscription.publishers()
-        offers = ", ".join(
-            f"{topics.node_of(info)} "
-            f"({info.topic_type}, {info.qos_profile.reliability.name}, {info.qos_profile.durability.name})"
-            for info in infos
-        )
-        wanted = subscription.type_name
-        if not infos:
-            return "nobody publishes it; check the remapping of image_raw, and ROS_DOMAIN_ID"
-        if all(info.topic_type != wanted for info in infos):
-            hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
-            advice = hints[0] if hints else "see the parameter image_transport"
-            return f"published by {offers}; this node wants {wanted}, {advice}"
-        if misfits:
-            return f"published by {offers}, whose QoS does not fit: {misfits} See qos_overrides"
+        hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
+        advice = hints[0] if hints else "see the parameter image_transport"
+        if reason := topics.why_none_arrives(infos, "image_raw", subscription.type_name, misfits, advice):
+            return reason
+        offers = topics.in_words(infos)
         if subscription.is_reliable:
             return f"published by {offers}; it has stopped"
         return f"published by {offers}; it has stopped, or all of its frames are lost: {_remedy_of_loss(subscription)}"

@@ -128,7 +128,7 @@ class InfoPublishers(LifecycleTopics):
         self.remove()
         self._add("vision_info", VisionInfo, "~/vision_info", latched_qos())
         if task_of(spec.task).has_classes:
-            self._add("label_info", LabelInfo, "~/label_info", latched_qos())
+            self._add("label_info", LabelInfo, f"~/{topic_names.LABEL_INFO}", latched_qos())
         if has_label_map(spec):
             self._add("pixel_info", LabelInfo, "~/label_map/label_info", latched_qos())
 

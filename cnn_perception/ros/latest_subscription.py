@@ -22,7 +22,7 @@ from rclpy.event_handler import QoSSubscriptionEventType, SubscriptionEventCallb
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from cnn_perception.ros import topics, transport
@@ -170,7 +170,7 @@ class LatestSubscription(Generic[MessageT]):
     @property
     def type_name(self) -> str:
         """The message type as publishers announce it."""
-        return f"{self.kind.__module__.partition('.')[0]}/msg/{self.kind.__name__}"
+        return topics.type_name(self.kind)
 
     @property
     def handles(self) -> list[Any]:
@@ -315,13 +315,11 @@ class LatestSubscription(Generic[MessageT]):
 
     def misfits(self) -> list[str]:
         """Says which publishers of the topic cannot be received because their QoS does not fit, and why."""
-        pairs = [(publisher, self._misfit(publisher)) for publisher in self.publishers()]
-        return [f"{publisher.node_name}: {reason}" for publisher, reason in pairs if reason]
+        return topics.misfits(self.publishers(), self._wanted_qos)
 
-    def _misfit(self, publisher: Any) -> str:  # noqa: ANN401 rclpy's class has no stable public type
-        wanted = IMAGE_QOS if self._is_fitted else self._subscription.qos_profile
-        verdict, reason = qos_check_compatible(publisher.qos_profile, wanted)
-        return str(reason) if verdict == QoSCompatibility.ERROR else ""
+    @property
+    def _wanted_qos(self) -> QoSProfile:
+        return IMAGE_QOS if self._is_fitted else self._subscription.qos_profile
 
     def mixed(self, now_s: float) -> str:
         """Says that several publish the topic, whose messages are mixed, and what to do; empty where it is one.
@@ -332,7 +330,8 @@ class LatestSubscription(Generic[MessageT]):
         Args:
             now_s: The monotonic clock, seconds; to be called again and again, by one thread.
         """
-        found = [one for one in self.publishers() if one.topic_type == self.type_name and not self._misfit(one)]
+        of_type = [one for one in self.publishers() if one.topic_type == self.type_name]
+        found = [one for one in of_type if not topics.misfits([one], self._wanted_qos)]
         known = {bytes(one.endpoint_gid): one for one in found}
         self._announced_s = {gid: self._announced_s.get(gid, now_s) for gid in known}
         lasting = [

@@ -1,4 +1,4 @@
-"""Topic names and QoS that the user chooses: those that cannot be are refused in one line.
+"""Topic names and QoS that the user chooses: those that cannot be are refused in one line, misfits are named.
 
 A topic has two names here. The one that rclpy is given is fully qualified, and not remapped: rclpy remaps whatever name
 it is given, and what was remapped before would be remapped again, so that two names that are exchanged would be
@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rclpy.exceptions import InvalidParameterTypeException, NameValidationException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.qos_overriding_options import InvalidQosOverridesError
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from cnn_perception.errors import ConfigError, one_line
 from cnn_perception.topic_names import COMPRESSED, below, camera_info_beside
@@ -79,8 +80,8 @@ def compressed_of(node: Node, images: str) -> str:
     return _followed(node, below(images, COMPRESSED), below(node.resolve_topic_name(images), COMPRESSED))
 
 
-def node_of(endpoint: Any) -> str:  # noqa: ANN401 rclpy's class has no stable public type
-    """Returns the fully qualified name of the node of a publisher or subscription, rclpy's `TopicEndpointInfo`."""
+def node_of(endpoint: TopicEndpointInfo) -> str:
+    """Returns the fully qualified name of the node of a publisher or subscription."""
     if endpoint.node_name == UNNAMED_NODE:
         return "a process without a node"
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
@@ -143,6 +144,46 @@ def transport_hint(topic: str) -> str:
         f"{topic} is of the transport {transport}, which is not read: give its base topic {base}, or republish it with "
         f"`ros2 run image_transport republish --ros-args -p in_transport:={transport} -p out_transport:=raw`"
     )
+
+
+def type_name(kind: type[Any]) -> str:
+    """Returns a message type as those who publish and subscribe announce it, such as `sensor_msgs/msg/Image`."""
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+
+
+def in_words(infos: Sequence[TopicEndpointInfo]) -> str:
+    """Returns who publishes or subscribes, each with its type and QoS."""
+    pairs = [(info, info.qos_profile) for info in infos]
+    return ", ".join(
+        f"{node_of(info)} ({info.topic_type}, {qos.reliability.name}, {qos.durability.name})" for info, qos in pairs
+    )
+
+
+def misfits(publishers: Sequence[TopicEndpointInfo], wanted: QoSProfile) -> list[str]:
+    """Says of which publishers nothing is received because their QoS does not fit, and why."""
+    verdicts = [(info, *qos_check_compatible(info.qos_profile, wanted)) for info in publishers]
+    return [f"{info.node_name}: {reason}" for info, verdict, reason in verdicts if verdict == QoSCompatibility.ERROR]
+
+
+def why_none_arrives(
+    publishers: Sequence[TopicEndpointInfo], name: str, wanted: str, unfit: Sequence[str], advice: str
+) -> str:
+    """Says why no message of a topic can arrive: nobody publishes it, or as another type or QoS; empty if it can.
+
+    Args:
+        publishers: Of the topic.
+        name: Of the topic as the node names it, for its remapping.
+        wanted: The type that the node subscribes to.
+        unfit: What `misfits` says of them.
+        advice: What to do where all of them publish another type.
+    """
+    if not publishers:
+        return f"nobody publishes it; check the remapping of {name}, and ROS_DOMAIN_ID"
+    if all(info.topic_type != wanted for info in publishers):
+        return f"published by {in_words(publishers)}; this node wants {wanted}, {advice}"
+    if unfit:
+        return f"published by {in_words(publishers)}, whose QoS does not fit: {'; '.join(unfit)} See qos_overrides"
+    return ""
 
 
 @contextlib.contextmanager

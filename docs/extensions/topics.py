@@ -21,6 +21,7 @@ from extensions.markdown import code, terms, text
 _MAKERS = {"create_publisher": "published", "create_subscription": "subscribed", "create_service": "service"}
 _IMAGE = "reliable while each publisher is, else best effort, depth 1"
 _SHOWN = "reliable, while somebody looks"
+_LATCHED = "reliable, depth 1, latched"
 _PARTS = {"activation": "an activation map", "score_map": "a score map", "gallery": "a gallery"}
 """What a model may lack, and what it is called."""
 
@@ -69,6 +70,7 @@ _AT_RUN_TIME = {
         ),
     ),
     "follow_node": (
+        Endpoint("/perception_node/label_info", "subscribed", "vision_msgs/msg/LabelInfo", _LATCHED),
         Endpoint(
             "cmd_vel", "published", "geometry_msgs/msg/Twist or geometry_msgs/msg/TwistStamped", "reliable, depth 1"
         ),

@@ -14,12 +14,13 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from builtin_interfaces.msg import Time
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from ros import Process, new_domain, participant, running
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from cnn_perception.camera_node.calibration_file import read_calibration
 from cnn_perception.camera_node.node import CameraNodeSettings, FrameSource
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import decode_file_bytes
@@ -181,123 +182,6 @@ projection_matrix: {rows: 3, cols: 4, data: [480.0, 0, 331.0, -40.0, 0, 490.0, 2
 """
 
 
-def test_calibration_is_scaled_with_the_images(tmp_path: Path):
-    """A point of space lies at the same share of the image's width and height, counted from its corner at -0.5."""
-    path = tmp_path / "front.yaml"
-    path.write_text(CALIBRATION)
-    point = np.array([[0.3, -0.2, 1.5]])
-    pixels = {}
-    for width in (640, 320):
-        info = read_calibration(path.as_uri(), width, width * 3 // 4)
-        matrix = np.array(info.k).reshape(3, 3)
-        distortion = np.array(info.d)
-        ((u, v),) = cv2.projectPoints(point, np.zeros(3), np.zeros(3), matrix, distortion)[0].reshape(-1, 2)
-        pixels[width] = ((u + 0.5) / width, (v + 0.5) / info.height)
-        x, y, w = np.array(info.p).reshape(3, 4) @ [*point[0], 1.0]
-        pixels[-width] = ((x / w + 0.5) / width, (y / w + 0.5) / info.height)
-    assert pixels[320] == pytest.approx(pixels[640])
-    assert pixels[-320] == pytest.approx(pixels[-640])
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [(None, "cannot be read"), ("{", "cannot be read"), ("a: 1", "no calibration"), ("[1]", "no calibration"),
-     (CALIBRATION.replace("1.0, 0.0, 0.0, 0.0, 1.0, 0.0", "1.0"), "no calibration"),
-     (CALIBRATION.replace("480", "400", 1), "calibrate again"),
-     ("a: 2001-13-99", "cannot be read"), ("a: !!float x", "cannot be read"), ("[" * 3000, "cannot be read"),
-     ("a: !!bool x", "cannot be read"), ("a: !!timestamp x", "cannot be read"), ("!!null {[a]: 1}", "cannot be read"),
-     (CALIBRATION.replace("1.0, 0.0, 0.0, 0.0, 1.0, 0.0", f"1{'0' * 400}, 0, 0, 0, 1, 0"), "no calibration")],
-)  # fmt: skip
-def test_unusable_calibration_is_refused_by_name(text: str | None, words: str, tmp_path: Path):
-    path = tmp_path / "front.yaml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(ConfigError, match=f"front.yaml.*{words}"):
-        read_calibration(str(path), 320, 240)
-
-
-@pytest.fixture
-def my_robot(tmp_path: Path, monkeypatch) -> Path:
-    """The share folder of an installed package, and a calibration in it, in ROS_HOME and in the home folder."""
-    share = tmp_path / "a prefix" / "share"
-    index = share / "ament_index" / "resource_index" / "packages"
-    index.mkdir(parents=True)
-    (index / "my_robot").touch()
-    for folder in (share / "my_robot" / "config", tmp_path / "ros home", tmp_path / "home" / ".ros"):
-        folder.mkdir(parents=True)
-        (folder / "front.yaml").write_text(CALIBRATION)
-    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "a prefix"))
-    monkeypatch.setenv("ROS_HOME", str(tmp_path / "ros home"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "package://my_robot/config/front.yaml",
-        "package://my_robot//config/front.yaml",
-        "file://${ROS_HOME}/front.yaml",
-        "${ROS_HOME}/front.yaml",
-        "file:///{here}/ros%20home/front.yaml",
-        "file:{here}/ros%20home/front.yaml",
-        "{here}/ros home/front.yaml",
-        "~/.ros/front.yaml",
-        "file://~/.ros/front.yaml",
-    ],
-)
-def test_calibration_is_found_where_camera_info_manager_finds_it(url: str, my_robot: Path):
-    assert read_calibration(url.replace("{here}", str(my_robot)), 640, 480).k[0] == 500.0
-
-
-@pytest.mark.parametrize("name", ["run#3.yaml", "run?3.yaml", "50%20off.yaml", "100%.yaml", "a b.yaml", "é;x=1&y.yaml"])
-@pytest.mark.parametrize(
-    "url", ["file://{here}", "FILE://{here}", "file:{here}", "package://my_robot/{name}", "{here}"]
-)
-def test_what_means_something_in_an_address_of_the_web_is_part_of_a_files_name(url: str, name: str, my_robot: Path):
-    folder = my_robot / "a prefix/share/my_robot" if url.startswith("package") else my_robot
-    (folder / name).write_text(CALIBRATION)
-    assert read_calibration(url.format(here=folder / name, name=name), 640, 480).k[0] == 500.0
-
-
-def test_a_name_as_it_is_typed_comes_before_what_it_is_once_decoded(tmp_path: Path):
-    (tmp_path / "a%20b.yaml").write_text(CALIBRATION)
-    (tmp_path / "a b.yaml").write_text("no calibration")
-    assert read_calibration((tmp_path / "a%20b.yaml").as_posix(), 640, 480).k[0] == 500.0
-    assert read_calibration(f"file://{tmp_path}/a%20b.yaml", 640, 480).k[0] == 500.0
-
-
-def test_without_ros_home_it_is_in_the_home_folder(my_robot: Path, monkeypatch):
-    monkeypatch.delenv("ROS_HOME")
-    assert read_calibration("file://${ROS_HOME}/front.yaml", 640, 480).k[0] == 500.0
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("package://no_robot/front.yaml", "package 'no_robot' is not installed here"),
-        ("package://", "package '' is not installed here"),
-        ("package://my_robot/gone.yaml", "No such file"),
-        ("file://${NAME}/front.yaml", r"only \$\{ROS_HOME\} is known"),
-        ("flash:///front.yaml", "flash:// is not known"),
-        ("https://here/front.yaml", "https:// is not known"),
-        ("front\0.yaml", "cannot be read"),
-        ("file:///front\0.yaml", "cannot be read"),
-        ("file:///there/is%20none.yaml", "No such file"),
-        ("FLASH:///front.yaml", "FLASH:// is not known"),
-    ],
-)
-def test_url_that_leads_nowhere_is_refused_with_the_reason(url: str, words: str, my_robot: Path):
-    with pytest.raises(ConfigError, match=f"^camera_info_url .*{words}"):
-        read_calibration(url, 640, 480)
-
-
-@pytest.mark.parametrize("url", ["~nobody_of_this_name/a.yaml", "file:~nobody_of_this_name/a.yaml"])
-def test_a_calibration_in_the_home_of_nobody_is_refused_by_name(url: str):
-    with pytest.raises(ConfigError, match=r"^camera_info_url .*there is no user 'nobody_of_this_name'"):
-        read_calibration(url, 320, 240)
-
-
 def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Path):
     domain = new_domain()
     path = tmp_path / "front.yaml"
@@ -309,6 +193,39 @@ def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Pa
         ros.wait_for(lambda: images and infos, "an image and its camera_info")
     assert (images[-1].width, images[-1].height) == (infos[-1].width, infos[-1].height) == (160, 120)
     assert infos[-1].k[0] == 125.0  # 500 pixels of 640 are 125 of 160
+
+
+def test_a_camera_that_waits_for_a_clock_says_so_once_and_goes_on_when_there_is_one(folder: Path, tmp_path: Path):
+    domain = new_domain()
+    settings = {"source": folder, "loop": True, "use_sim_time": True}
+    with running("camera_node", domain, tmp_path / "log", **settings) as process, participant(domain) as ros:
+        waits = "the camera waits for /clock, which stands still: nobody publishes it; start or resume"
+        ros.wait_for(lambda: waits in process.log, "a word")
+        images = ros.collect(Image, "image_raw")
+        clock = ros.publisher(Clock, "/clock")
+        now = itertools.count(1)
+
+        def comes() -> bool:
+            clock.publish(Clock(clock=Time(sec=next(now))))
+            return bool(images) and "the camera waits no longer" in process.log
+
+        ros.wait_for(comes, "an image")
+        assert process.log.count("the camera waits for") == 1
+
+
+def test_a_camera_that_waits_for_subscribers_says_how_many_and_who_is_there(folder: Path, tmp_path: Path):
+    domain = new_domain()
+    settings = {"source": folder, "wait_for_subscribers": 2, "rate_hz": 50.0}
+    with participant(domain) as ros, participant(domain) as other:
+        images = ros.collect(Image, "image_raw")
+        other.collect(CompressedImage, "image_raw")
+        with running("camera_node", domain, tmp_path / "log", **settings) as process:
+            waits = "the camera waits for 2 subscribers of /image_raw (wait_for_subscribers) and reaches 1 of /test"
+            ros.wait_for(lambda: waits in process.log, "a word")
+            assert "/test (sensor_msgs/msg/CompressedImage" in process.log
+            ros.collect(Image, "image_raw")
+            ros.wait_for(lambda: len(images) == len(COLOURS), "every frame of the folder")
+            assert process.wait() == 0
 
 
 def test_device_that_ends_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -342,27 +259,6 @@ def test_a_device_is_named_by_its_number_as_it_is_typed(tmp_path: Path):
     assert process.wait() == 2
     assert "9999 (/dev/video9999): cannot be opened as a camera" in process.log
     assert "Traceback" not in process.log
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        CALIBRATION.replace("plumb_bob", "&a [&b [x], *b, *b]"),
-        "a: &a [x, x]\nb: &b [*a, *a]\n" + CALIBRATION,
-        "a: &a {x: 1}\nb:\n  <<: *a\n" + CALIBRATION,
-        CALIBRATION + "more: " + "[" * 5000 + "]" * 5000,
-        CALIBRATION + "#" * 2**20,
-    ],
-)
-def test_calibration_that_would_fill_the_memory_is_refused(text: str, tmp_path: Path):
-    (tmp_path / "camera.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_calibration(str(tmp_path / "camera.yaml"), 640, 480)
-
-
-def test_calibration_that_never_ends_is_refused():
-    with pytest.raises(ConfigError, match="no regular file"):
-        read_calibration("/dev/zero", 640, 480)
 
 
 def test_video_of_huge_frames_is_refused_before_one_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

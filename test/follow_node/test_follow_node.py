@@ -32,11 +32,13 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Twist, TwistStamped, Vector3, Vector3Stamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros import ENDS_WITHIN_S, Participant, Process, new_domain, participant, running
-from std_msgs.msg import Header
-from vision_msgs.msg import Classification, ObjectHypothesis
+from std_msgs.msg import Header, String
+from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass
 
 from cnn_perception.follow_node.node import FollowSettings
+from cnn_perception.follow_node.standstill import LASTS_S
 
 CONFIG = ControllerConfig(
     follow="dog",
@@ -127,6 +129,33 @@ def test_stands_still_and_says_why(situation: dict[str, Any], reason: str):
     command = command_for(**situation)
     assert (command.linear, command.angular, command.moves) == (0.0, 0.0, False)
     assert reason in command.reason
+
+
+@pytest.mark.parametrize(
+    ("stop_classes", "follow", "known", "reason"),
+    [
+        ({"persn"}, "dog", {"dog", "person", "perch"}, "stop_classes names 'persn', which the model does not know"),
+        ({"person", "unknown"}, "dgo", {"dog", "person"}, "follow names 'dgo', which the model does not know"),
+        ({"person"}, "dog", {"dog", "unknown"}, "stop_classes names 'person'"),  # as after a swap to another model
+        ({"unknown"}, "dog", {"dog", "cat"}, ""),  # of a model without a rule for unknown
+        ({"person", "unknown"}, "dog", {"dog", "person", "unknown"}, ""),
+        ({"persn"}, "dog", set(), ""),  # no list has come
+    ],
+)
+def test_it_stands_still_while_a_class_that_is_named_is_none_of_the_models(
+    stop_classes: set[str], follow: str, known: set[str], reason: str
+):
+    config = dataclasses.replace(CONFIG, stop_classes=frozenset(stop_classes), follow=follow)
+    controller = FollowController()
+    controller.update_classification(StampedClassification(STAMP_NS, [(follow, 0.9)], arrived_s=100.0))
+    controller.update_ray(Ray(STAMP_NS, AHEAD))
+    controller.update_classes(frozenset(known))
+    command = controller.compute_command(config, 100.0, STAMP_NS)
+    assert command.moves == (not reason)
+    assert reason in command.reason
+    assert (command.cause == "classes") == bool(reason)
+    if reason and "person" in known:
+        assert {"persn": "person", "dgo": "dog"}[reason.split("'")[1]] in command.reason.partition("it knows")[2]
 
 
 def test_a_class_to_stop_at_must_itself_be_seen_with_certainty():
@@ -322,6 +351,84 @@ def test_node_drives_and_stops_at_unknown_at_silence_and_at_its_end(ros: Partici
         assert process.wait(ENDS_WITHIN_S) == 0
         ros.wait_for(lambda: not moving(perception.commands[-1]), "a stop at the end")
         assert "stopped: this node ends" in process.log
+
+
+def test_a_class_that_the_model_does_not_know_stops_the_robot_until_it_is_another_one(
+    ros: Participant, domain: int, tmp_path: Path
+):
+    latched = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    lists = ros.node.create_publisher(LabelInfo, "/test/label_info", latched)  # the participant is called test
+
+    def know(*names: str) -> None:
+        lists.publish(
+            LabelInfo(class_map=[VisionClass(class_id=id_, class_name=name) for id_, name in enumerate(names)])
+        )
+
+    know("cat", "dog", "person")
+    settings = {"follow": "dog", "stop_classes": "[persn]", "timeout_s": 5.0}
+    with running("follow_node", domain, tmp_path / "log", **settings) as process:
+        perception = Perception(ros)
+
+        def still() -> bool:
+            perception.show("dog")
+            return "names 'persn', which the model does not know; it knows person" in process.log
+
+        ros.wait_for(still, "a warning")
+        assert not moving(perception.commands[-1])
+        know("dog", "persn")  # another model
+        perception.drive()
+        know("dog", "person")
+        ros.wait_for(lambda: not moving(perception.commands[-1]), "a stop by the next model's list")
+        assert process.running
+
+
+def test_why_it_stands_still_is_said_when_that_lasts(ros: Participant, domain: int, tmp_path: Path):
+    with running("follow_node", domain, tmp_path / "log", follow="dog", timeout_s=5.0) as process:
+
+        def said(*words: str) -> None:
+            def is_said() -> bool:
+                return any(all(word in line for word in words) for line in process.log.splitlines())
+
+            ros.wait_for(is_said, f"{words}")
+
+        said("no answers come on /classification: nobody publishes it; check the remapping of classification")
+        other = ros.node.create_publisher(String, "classification", 1)
+        said("/test (std_msgs/msg/String", "this node wants vision_msgs/msg/Classification")
+        ros.node.destroy_publisher(other)
+        unfit = ros.node.create_publisher(
+            Classification, "classification", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        )
+        said("no answers come on /classification: published by /test", "whose QoS does not fit: test: ERROR")
+        ros.node.destroy_publisher(unfit)
+
+        perception = Perception(ros, TwistStamped)
+        said("/cmd_vel is subscribed by /test (geometry_msgs/msg/TwistStamped", "set stamped:=true")
+
+        def shows(words: str) -> None:
+            def is_said() -> bool:
+                perception.show("dog", score=0.1)
+                return words in process.log
+
+            ros.wait_for(is_said, words)
+
+        shows("answers come")
+        shows("the robot stands still: dog has a score of 0.10 only")
+        assert process.log.count("nobody publishes it") == 1
+        assert process.log.count("set stamped:=true") == 1
+
+
+def test_a_base_that_takes_the_commands_is_nothing_to_warn_of(ros: Participant, domain: int, tmp_path: Path):
+    with running("follow_node", domain, tmp_path / "log", follow="dog", timeout_s=5.0) as process:
+        perception = Perception(ros)
+        perception.drive()
+        began_s = time.monotonic()
+
+        def has_looked() -> bool:
+            perception.show("dog")
+            return time.monotonic() - began_s > 2 * LASTS_S
+
+        ros.wait_for(has_looked, "the node to have looked at who listens")
+        assert "[WARN]" not in process.log
 
 
 def test_node_ends_with_a_stop_at_sigterm_twice_in_stamped_commands(ros: Participant, domain: int, tmp_path: Path):

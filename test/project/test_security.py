@@ -15,8 +15,10 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
 from ros import ROOT, Participant, new_domain, participant, running
 from tiny_model import regression_spec, with_score_map, write_models, write_tiny_model
+from vision_msgs.msg import Classification
 
 Names = set[tuple[str, str]]
 BLACK_BOX: Names = {("subscribe", "/perception_node/black_box_trigger"), ("reply", "/perception_node/save_black_box")}
@@ -124,6 +126,8 @@ def test_policy_grants_the_follower_what_it_uses_and_nothing_else(tmp_path: Path
     remapped = [word for rule in results for word in ("-r", rule)]
     settings = {"follow": "person", "use_sim_time": True}
     with running("follow_node", domain, tmp_path / "log", *remapped, **settings), participant(domain) as ros:
+        answering = Node("perception_node", context=ros.context)  # whose list of classes the follower reads
+        answering.create_publisher(Classification, "~/classification", 1)
         assert_uses(ros, "follow_node", allowed("follow_node"))
 
 
