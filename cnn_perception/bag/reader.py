@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import stat
 import statistics
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.bag.cdr import CdrReader
-from cnn_perception.bag.decompression import ZstdError, unpacked_message
+from cnn_perception.bag.decompression import TemporaryFolder, ZstdError, unpacked_message
 from cnn_perception.bag.message_types import (
     CLASSIFICATION_TYPE,
     IMAGE_TYPES,
@@ -356,8 +355,7 @@ class Bag:
             advice = without_storage(self.path)
             raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it{advice}")
         self._note(*notes)
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
-        files, notes = open_files(paths, folder, self._stack)
+        files, notes = open_files(paths, TemporaryFolder(self._stack), self._stack)
         self._note(*notes)
         if not files:
             raise BagError("; ".join(self.damage))

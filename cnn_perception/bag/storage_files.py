@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cnn_perception.bag.decompression import (
     PACKED_ENDINGS,
     ZSTD_MAGIC,
+    TemporaryFolder,
     ZstdError,
     free_bytes,
     unpacked_message,
@@ -115,7 +116,7 @@ def reindexing(bag: Path) -> str:
     return f"{unpacking}repair with `{command}`"
 
 
-def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:
+def open_files(paths: Iterable[Path], folder: TemporaryFolder, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:
     """Opens storage files, each as far as it can be read.
 
     Args:
@@ -132,7 +133,7 @@ def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[l
         try:
             with path.open("rb") as stream:
                 refuse_in_place(stream.read(HEAD_BYTES))
-            unpacked = _unpacked(path, folder, notes) if is_packed(path) else path
+            unpacked = _unpacked(path, folder.path(), notes) if is_packed(path) else path
             file = _opened(unpacked, path, folder)
         except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:
             notes.append(f"{path}: cannot be read at all ({one_line(error).removeprefix(f'{path}: ')})")
@@ -167,7 +168,7 @@ def packing(files: Sequence[StorageFile]) -> str:
     return ""
 
 
-def _opened(unpacked: Path, path: Path, folder: Path) -> StorageFile:
+def _opened(unpacked: Path, path: Path, folder: TemporaryFolder) -> StorageFile:
     """Returns an open file; what it is, its first bytes say before its name."""
     with unpacked.open("rb") as file:
         head = file.read(len(_SQLITE_MAGIC))
