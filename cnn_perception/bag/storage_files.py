@@ -27,7 +27,7 @@ from cnn_perception.bag.sqlite_storage import SqliteFile
 from cnn_perception.bag.storage import MOST_LINES, StorageFile
 from cnn_perception.commands import for_shell
 from cnn_perception.errors import BagError, FrameError, one_line
-from cnn_perception.image.file_formats import HEAD_BYTES
+from cnn_perception.mistaken_files import BEGINNING_BYTES
 
 _ENDINGS = (".mcap", ".db3")
 _ARCHIVES = (".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".tgz")
@@ -132,7 +132,7 @@ def open_files(paths: Iterable[Path], folder: TemporaryFolder, stack: ExitStack)
     for path in paths:
         try:
             with path.open("rb") as stream:
-                refuse_in_place(stream.read(HEAD_BYTES))
+                refuse_in_place(stream.read(BEGINNING_BYTES))
             unpacked = _unpacked(path, folder.path(), notes) if is_packed(path) else path
             file = _opened(unpacked, path, folder)
         except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:

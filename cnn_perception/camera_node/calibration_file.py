@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError, one_line
 from cnn_perception.files import expanded
+from cnn_perception.mistaken_files import what_instead
 
 _MATRICES = {
     "k": ("camera_matrix", 9),
@@ -127,6 +128,8 @@ def _text(path: Path) -> str:
         content = file.read(_LARGEST_BYTES + 1)
     if len(content) > _LARGEST_BYTES:
         raise ConfigError(f"has more than {_LARGEST_BYTES} bytes")
+    if what := what_instead(content, "calibration"):
+        raise ConfigError(what)
     return content.decode()
 
 
