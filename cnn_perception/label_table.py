@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, TextIO, get_args
 
 from cnn_perception.errors import DataError
+from cnn_perception.mistaken_files import BEGINNING_BYTES, what_instead
 
 STATE = "state"
 WAS = "was"
@@ -308,7 +309,10 @@ def _encoding(file: Path) -> str:
         DataError: If it begins as a file of another kind does.
     """
     with file.open("rb") as content:
-        start = content.read(4)
+        beginning = content.read(BEGINNING_BYTES)
+    if what := what_instead(beginning, "table"):
+        raise DataError(f"{file}: {what}")
+    start = beginning[:4]
     if start in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return "utf-32"
     if kind := next((kind for magic, kind in _OTHER_FILES if start.startswith(magic)), None):

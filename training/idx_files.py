@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
+from cnn_perception.mistaken_files import what_instead
 
 FOLDER = "unpacked"
 _NAME = re.compile(r"(?P<stem>.*?)(?P<part>train|t10k|test)-images[.-]idx3-ubyte(?P<packed>\.gz)?", re.IGNORECASE)
@@ -100,6 +101,8 @@ def read(path: Path) -> Bytes:
                 data = file.read(_MOST_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); fetch it again") from None
+    if what := what_instead(data, "file"):
+        raise DataError(f"{path}: {what}")
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTES or len(data) < 4 + 4 * data[3]:
         raise DataError(f"{path}: is no idx file of bytes; fetch it again")
     shape = struct.unpack_from(f">{data[3]}I", data, 4)

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 from cnn_perception.errors import ConfigError, ModelError
+from cnn_perception.mistaken_files import what_instead
 from cnn_perception.model.onnx_file import read_onnx_file
 
 CURE = "in its own program, save only the weights: torch.save(model.state_dict(), FILE)"
@@ -36,7 +37,6 @@ _HARMLESS_BUILTINS = frozenset({
     "set", "slice", "str", "tuple", "type",
 })  # fmt: skip
 _BEGINNINGS = (
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"),
     (b"\x89HDF", "is an HDF5 file, as Keras writes them; save the weights with torch"),
     (b"\x93NUMPY", "is an array of NumPy; save the weights with torch"),
     (b"\x1f\x8b", "is a gzip archive; unpack it"),
@@ -44,7 +44,7 @@ _BEGINNINGS = (
     (b"GGUF", "is a GGUF file; save the weights with torch"),
     (b"{", "is JSON text, not weights; name the file of weights beside it"),
 )
-"""How files begin that are named as weights by mistake, and what they are. Git LFS: its specification, version 1."""
+"""How files begin that are named as weights by mistake, and what they are."""
 _SAFETENSORS_HEADER = 100_000_000
 """Most bytes of a header of safetensors. Source: huggingface/safetensors, README, "Format"."""
 
@@ -118,6 +118,8 @@ def what_else(path: Path) -> str | None:
     if not begin:
         return "is empty, not a file of plain tensors; fetch it again"
     if (what := next((what for start, what in _BEGINNINGS if begin.startswith(start)), None)) is not None:
+        return what
+    if what := what_instead(begin, "file"):
         return what
     if begin.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return "is a web page, not a file of plain tensors; download the file itself"

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import lz4.frame
@@ -105,6 +106,37 @@ def unpacked_pieces(path: Path, free_bytes: int) -> Iterator[bytes]:
                     f"{tempfile.gettempdir()}; unpack it with `zstd -d` and evaluate the unpacked bag"
                 )
             yield piece
+
+
+class TemporaryFolder:
+    """A folder for unpacked and copied files, made when the first of them needs it: most bags have none."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        """Makes nothing yet.
+
+        Args:
+            stack: Removes it.
+        """
+        self._stack = stack
+        self._path: Path | None = None
+
+    def path(self) -> Path:
+        """Returns the folder.
+
+        Raises:
+            BagError: If none can be made, which is no fault of the bag.
+        """
+        if self._path is None:
+            try:
+                made = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_"))
+            except OSError as error:  # also if there is none at all that can be written
+                where = f" in {Path(error.filename).parent}" if error.filename else ""
+                raise BagError(
+                    f"no temporary folder can be made{where} to unpack or copy it: {error.strerror}; set TMPDIR to a "
+                    "folder that can be written"
+                ) from None
+            self._path = Path(made)
+        return self._path
 
 
 def free_bytes(folder: Path) -> int:

@@ -13,8 +13,8 @@ import yaml
 
 from cnn_perception.bag.message_types import stored_topic, stored_type
 from cnn_perception.bag.storage import StorageFile, by_topic, shortened
-from cnn_perception.errors import BagError, FrameError, one_line
-from cnn_perception.image.file_formats import HEAD_BYTES, refuse_other
+from cnn_perception.errors import BagError, one_line
+from cnn_perception.mistaken_files import BEGINNING_BYTES, what_instead
 
 FILE_NAME = "metadata.yaml"
 LARGEST_BYTES = 2**23
@@ -67,7 +67,7 @@ def read_metadata(folder: Path) -> Metadata | None:
     if len(text) > LARGEST_BYTES:
         raise BagError(f"{FILE_NAME} has more than {LARGEST_BYTES} bytes")
     try:
-        refuse_in_place(text[:HEAD_BYTES])
+        refuse_in_place(text[:BEGINNING_BYTES])
     except BagError as error:
         raise BagError(f"{FILE_NAME} {error}") from None
     try:
@@ -83,10 +83,8 @@ def refuse_in_place(head: bytes) -> None:
     Raises:
         BagError: By what it is, with the way out; without the file's name.
     """
-    try:
-        refuse_other(head)
-    except FrameError as error:
-        raise BagError(str(error).removeprefix("the image ").replace("picture", "recording")) from None
+    if told := what_instead(head, "recording"):
+        raise BagError(told)
 
 
 def contradictions(metadata: Metadata, files: Sequence[StorageFile], packing: str) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import stat
 import statistics
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.bag.decompression import ZstdError, unpacked_message
+from cnn_perception.bag.cdr import CdrReader
+from cnn_perception.bag.decompression import TemporaryFolder, ZstdError, unpacked_message
 from cnn_perception.bag.message_types import (
     CLASSIFICATION_TYPE,
     IMAGE_TYPES,
@@ -138,7 +138,7 @@ class Bag:
         topics: What it holds.
         start_ns: When the first message of any topic was received, nanoseconds.
         damage: What could not be read, one line each; grows while reading.
-        warnings: What is odd about images that were read to the last one, one line each.
+        warnings: What is odd about the messages of topics that were read to the last one, one line each.
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,7 +151,7 @@ class Bag:
         self.damage: list[str] = []
         self.warnings: list[str] = []
         self._stack = ExitStack()
-        self._types = typestore()
+        self._reader = CdrReader(typestore())
         try:
             self._files = self._open()
             self.topics = self._topics()
@@ -209,9 +209,10 @@ class Bag:
         """Yields every image of a topic once, of either type, in the order of log times; see `reception_order`."""
         self._note_other_types(topic, IMAGE_TYPES)
         axis = AxisCheck()
+        oddities = _Oddities()
         for log_time_ns, kind, payload in self._payloads(topic, IMAGE_TYPES):
             try:
-                message = self._message(payload, kind)
+                message = self._message(payload, kind, oddities)
                 frame = encoded_from_message(message)
             except FrameError as error:
                 yield StampedImage(0, log_time_ns, error, type=kind, payload=payload)
@@ -220,7 +221,7 @@ class Bag:
                 stamp_ns = nanoseconds(header.stamp)
                 axis.add(log_time_ns, stamp_ns)
                 yield StampedImage(stamp_ns, log_time_ns, frame, str(header.frame_id), kind, payload)
-        self._warn(topic.name, axis.warning())
+        self._warn(topic.name, axis.warning(), oddities.warning())
 
     def recorded(self, name: str, types: Sequence[str]) -> Iterator[Recorded]:
         """Yields every message of some types with a header on a topic, as it is; in the order of `images`.
@@ -230,17 +231,17 @@ class Bag:
             types: Of `message_types.READ_TYPES`.
         """
         axis = AxisCheck()
+        oddities = _Oddities()
         for log_time_ns, kind, payload in self._payloads(Topic(stored_topic(name), "", 0), types):
             stamp_ns = None
             try:
                 payload = bytes(unpacked_message(payload))
-                stamp_ns = nanoseconds(self._message(payload, kind).header.stamp)
+                stamp_ns = nanoseconds(self._message(payload, kind, oddities).header.stamp)
                 axis.add(log_time_ns, stamp_ns)
             except (FrameError, ZstdError):
                 pass  # who gets it sees that it cannot be read
             yield Recorded(log_time_ns, kind, payload, stamp_ns)
-        if set(types) <= set(IMAGE_TYPES):
-            self._warn(name, axis.warning())
+        self._warn(name, axis.warning() if set(types) <= set(IMAGE_TYPES) else "", oddities.warning())
 
     def stamped_messages(self, name: str, types: tuple[str, ...], kind: str) -> Iterator[tuple[int, Any]]:
         """Yields (reception time in nanoseconds, message) of a topic.
@@ -324,11 +325,13 @@ class Bag:
 
     def _messages(self, topic: Topic) -> Iterator[tuple[int, Any]]:
         self._note_other_types(topic, (topic.type,))
+        oddities = _Oddities()
         for log_time_ns, kind, payload in self._payloads(topic, (topic.type,)):
             try:
-                yield log_time_ns, self._message(payload, kind)
+                yield log_time_ns, self._message(payload, kind, oddities)
             except FrameError as error:
                 raise BagError(f"{self.path}: {topic.name}: {error}") from None
+        self._warn(topic.name, oddities.warning())
 
     def _open(self) -> list[StorageFile]:
         try:
@@ -352,8 +355,7 @@ class Bag:
             advice = without_storage(self.path)
             raise BagError(f"{self.path}: is no rosbag2: there is no .mcap or .db3 file in it{advice}")
         self._note(*notes)
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cnn_perception_bag_")))
-        files, notes = open_files(paths, folder, self._stack)
+        files, notes = open_files(paths, TemporaryFolder(self._stack), self._stack)
         self._note(*notes)
         if not files:
             raise BagError("; ".join(self.damage))
@@ -398,7 +400,7 @@ class Bag:
         """Returns the encoding of the first image of a topic that can be read; empty for a CompressedImage."""
         for _, kind, payload in self._payloads(topic, (topic.type,)):
             try:
-                return str(getattr(self._message(payload, kind), "encoding", ""))
+                return str(getattr(self._message(payload, kind, _Oddities()), "encoding", ""))
             except FrameError:
                 continue
         return ""
@@ -430,15 +432,20 @@ class Bag:
         for (path, reason), count in lost.items():
             self._note(f"{path}: {topic.name}: {count} messages are lost ({reason})")
 
-    def _message(self, payload: bytes, kind: str) -> Any:  # noqa: ANN401 rosbags makes its classes at run time
+    def _message(self, payload: bytes, kind: str, oddities: _Oddities) -> Any:  # noqa: ANN401 rosbags makes its classes
+        """Returns a message as a subscriber would get it; adds to the oddities what is not as the standard demands.
+
+        Raises:
+            FrameError: `message` or `size`, if it cannot be read.
+        """
         try:
-            return self._types.deserialize_cdr(memoryview(unpacked_message(payload)), kind)
-        except FrameError:
-            raise
-        except Exception as error:  # what rosbags and zstd raise on bytes that are no such message is told nowhere
+            message, found = self._reader.message(unpacked_message(payload), kind)
+        except (BagError, ZstdError) as error:
             raise FrameError(
                 "message", f"a message cannot be deserialised ({one_line(error)}); it was dropped"
             ) from None
+        oddities.add(found)
+        return message
 
     def _note(self, *lines: str) -> None:
         """Adds to the damage what was not noted in an earlier reading."""
@@ -446,15 +453,41 @@ class Bag:
             if line not in self.damage:
                 self.damage.append(line)
 
-    def _warn(self, topic: str, text: str) -> None:
-        """Adds to the warnings what was not said in an earlier reading."""
-        line = printable(f"{self.path}: {topic}: {text}")
-        if text and line not in self.warnings:
-            self.warnings.append(line)
+    def _warn(self, topic: str, *texts: str) -> None:
+        """Adds to the warnings what was not said in an earlier reading; empty texts say nothing."""
+        for text in filter(None, texts):
+            line = printable(f"{self.path}: {topic}: {text}")
+            if line not in self.warnings:
+                self.warnings.append(line)
 
     def _damage_note(self) -> str:
         """Returns the damage in brackets, for the end of an error; empty where there is none."""
         return f" ({'; '.join(self.damage)})" if self.damage else ""
+
+
+class _Oddities:
+    """What messages of a topic are not as the standard demands, although they could be read."""
+
+    def __init__(self) -> None:
+        self._read = 0
+        self._odd = 0
+        self._kinds: set[str] = set()
+
+    def add(self, found: frozenset[str]) -> None:
+        """Counts a message that was read, with what is odd about it."""
+        self._read += 1
+        self._odd += bool(found)
+        self._kinds |= found
+
+    def warning(self) -> str:
+        """Returns what is odd on one line; empty if nothing is."""
+        if not self._odd:
+            return ""
+        return (
+            f"{self._odd} of {self._read} messages are not serialised as the standard demands "
+            f"({', '.join(sorted(self._kinds))}); they were read as a subscriber with Fast DDS reads "
+            "them, other programs may refuse them: mend what publishes them"
+        )
 
 
 def _is_there(path: Path) -> bool:

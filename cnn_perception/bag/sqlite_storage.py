@@ -19,7 +19,7 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from cnn_perception.bag.decompression import LARGEST_MESSAGE_BYTES, free_bytes
+from cnn_perception.bag.decompression import LARGEST_MESSAGE_BYTES, TemporaryFolder, free_bytes
 from cnn_perception.bag.message_types import stored_type
 from cnn_perception.bag.storage import MessageIndex
 from cnn_perception.errors import BagError, one_line
@@ -39,7 +39,7 @@ _WAL_FRAME_HEAD_BYTES = 24
 class SqliteFile:
     """An open .db3 file, a `StorageFile`; a place is a row of `messages`."""
 
-    def __init__(self, path: Path, shown: Path, folder: Path) -> None:
+    def __init__(self, path: Path, shown: Path, folder: TemporaryFolder) -> None:
         """Reads which messages there are.
 
         Args:
@@ -60,7 +60,7 @@ class SqliteFile:
         journal = _companion(path, "-journal")
         if journal is not None:  # to roll it back could delete any file that it names
             self.damage.append(f"{shown}: the recorder's last transaction was not ended; {journal.name} was not used")
-        self._connection = _connect(path) if log is None else _connect_to_copy(path, log, folder)
+        self._connection = _connect(path) if log is None else _connect_to_copy(path, log, folder.path())
         try:
             self._require_database()
             if log is not None:

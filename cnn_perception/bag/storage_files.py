@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cnn_perception.bag.decompression import (
     PACKED_ENDINGS,
     ZSTD_MAGIC,
+    TemporaryFolder,
     ZstdError,
     free_bytes,
     unpacked_message,
@@ -26,7 +27,7 @@ from cnn_perception.bag.sqlite_storage import SqliteFile
 from cnn_perception.bag.storage import MOST_LINES, StorageFile
 from cnn_perception.commands import for_shell
 from cnn_perception.errors import BagError, FrameError, one_line
-from cnn_perception.image.file_formats import HEAD_BYTES
+from cnn_perception.mistaken_files import BEGINNING_BYTES
 
 _ENDINGS = (".mcap", ".db3")
 _ARCHIVES = (".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".tgz")
@@ -115,7 +116,7 @@ def reindexing(bag: Path) -> str:
     return f"{unpacking}repair with `{command}`"
 
 
-def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:
+def open_files(paths: Iterable[Path], folder: TemporaryFolder, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:
     """Opens storage files, each as far as it can be read.
 
     Args:
@@ -131,8 +132,8 @@ def open_files(paths: Iterable[Path], folder: Path, stack: ExitStack) -> tuple[l
     for path in paths:
         try:
             with path.open("rb") as stream:
-                refuse_in_place(stream.read(HEAD_BYTES))
-            unpacked = _unpacked(path, folder, notes) if is_packed(path) else path
+                refuse_in_place(stream.read(BEGINNING_BYTES))
+            unpacked = _unpacked(path, folder.path(), notes) if is_packed(path) else path
             file = _opened(unpacked, path, folder)
         except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:
             notes.append(f"{path}: cannot be read at all ({one_line(error).removeprefix(f'{path}: ')})")
@@ -167,7 +168,7 @@ def packing(files: Sequence[StorageFile]) -> str:
     return ""
 
 
-def _opened(unpacked: Path, path: Path, folder: Path) -> StorageFile:
+def _opened(unpacked: Path, path: Path, folder: TemporaryFolder) -> StorageFile:
     """Returns an open file; what it is, its first bytes say before its name."""
     with unpacked.open("rb") as file:
         head = file.read(len(_SQLITE_MAGIC))

@@ -17,6 +17,7 @@ from cnn_perception.camera_node.videre_file import is_of_videre, read_videre
 from cnn_perception.errors import ConfigError, one_line
 from cnn_perception.files import expanded
 from cnn_perception.geometry.camera_model import check_numbers
+from cnn_perception.mistaken_files import what_instead
 
 _MATRICES = {
     "k": ("camera_matrix", 9),
@@ -158,6 +159,8 @@ def _text(path: Path) -> str:
         content = file.read(_LARGEST_BYTES + 1)
     if len(content) > _LARGEST_BYTES:
         raise ConfigError(f"has more than {_LARGEST_BYTES} bytes")
+    if what := what_instead(content, "calibration"):
+        raise ConfigError(what)
     return content.decode()
 
 

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from cnn_perception.errors import FrameError
 from cnn_perception.image.jpeg import is_jpeg
 from cnn_perception.image.limits import check_structure
+from cnn_perception.mistaken_files import what_instead
 
 HEAD_BYTES = 64
 """So many first bytes tell what kind of file something is."""
@@ -70,12 +71,6 @@ _CURES = {
     "camera raw": "develop it to JPEG or PNG",
 }
 """What to do about the formats of which it is something special."""
-_IN_PLACE = (
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"),
-    (b"<!doctype html", "is a web page; download the picture itself"),
-    (b"<html", "is a web page; download the picture itself"),
-)
-"""How files begin, in lower case, that were saved in place of pictures, and what to do about them."""
 VIDEO = ("h264", "h265", "hevc", "avc", "av1", "vp8", "vp9", "mpeg", "theora", "ffmpeg")
 """By which formats and encodings name streams of video, whose packets are no pictures."""
 
@@ -179,9 +174,7 @@ def refuse_other(content: bytes) -> None:
     Raises:
         FrameError: `format`, by what it is, with the way out.
     """
-    begin = content[:HEAD_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    told = next((told for start, told in _IN_PLACE if begin.startswith(start)), None)
-    if told is not None:
+    if told := what_instead(content, "picture"):
         raise FrameError("format", f"the image {told}")
 
 

@@ -12,6 +12,7 @@ from cnn_perception.bag.message_types import COMPRESSED_IMAGE_TYPE
 from cnn_perception.bag.reader import Topic
 from cnn_perception.errors import ConfigError
 from cnn_perception.image.messages import AS_SENT, Overrides
+from cnn_perception.mistaken_files import what_is_at
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 from cnn_perception.ros import given_parameters
 
@@ -48,6 +49,8 @@ class NodeOptions:
     def __post_init__(self) -> None:
         if self.params is not None and not self.params.is_file():
             raise ConfigError(f"--params {self.params}: there is no such file; name a parameter file of the node")
+        if self.params is not None and (what := what_is_at(self.params, "parameter file")):
+            raise ConfigError(f"--params {self.params}: {what}")
         if not 0.0 < self.start_limit_s < float("inf"):
             raise ConfigError(f"--start-limit is {self.start_limit_s}; choose seconds above 0")
 

@@ -14,9 +14,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cnn_perception.errors import ModelError
+from cnn_perception.mistaken_files import what_instead
 
 LARGEST_FILE_BYTES = 2**31 - 1
 """protobuf's limit for one message, and so for a self-contained ONNX file."""
+_OTHER_FILES = (
+    (b"PK\3\4", "is a zip archive, as torch.save writes its files; make an .onnx file of it with training.export"),
+    (b"\x1f\x8b", "is a gzip archive; unpack it"),
+)
 
 # Where tensors can be, by message and field number. Source: onnx.proto of ONNX 1.20; numbers never change.
 GRAPH_FIELD, _METADATA, _EXTERNAL_DATA, _DATA_LOCATION = 7, 14, 13, 14
@@ -56,6 +61,8 @@ def read_onnx_file(path: Path) -> OnnxFile:
             what is wrong and what to do.
     """
     data = _read(path)
+    if what := what_not_onnx(data):
+        raise ModelError(f"{path}: {what}")
     try:
         graphs, metadata, external = _scan(data)
     except ValueError as error:
@@ -68,6 +75,19 @@ def read_onnx_file(path: Path) -> OnnxFile:
             "export it again as one file"
         )
     return OnnxFile(path, data, hashlib.sha256(data).hexdigest(), MappingProxyType(metadata))
+
+
+def what_not_onnx(data: bytes) -> str:
+    """Returns what a file is that people name as a model and that no ONNX file begins like, with what to do.
+
+    Args:
+        data: Its first bytes, or all of them.
+
+    Returns:
+        The end of an error; empty where it may be an ONNX file.
+    """
+    known = next((what for start, what in _OTHER_FILES if data.startswith(start)), "")
+    return known or what_instead(data, "model file")
 
 
 def _read(path: Path) -> bytes:

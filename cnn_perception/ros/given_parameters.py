@@ -23,6 +23,7 @@ from rclpy.utilities import remove_ros_args
 
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.files import expanded
+from cnn_perception.mistaken_files import what_is_at
 
 QOS_PREFIX = "qos_overrides."
 _MOST_NAMES = 20
@@ -117,6 +118,13 @@ def _ros_arguments(argv: Sequence[str]) -> Iterator[str]:
             is_for_ros = word == "--ros-args"
         elif is_for_ros:
             yield word
+
+
+def mistaken_files(argv: Sequence[str]) -> Iterator[str]:
+    """Yields a line for each parameter file of a command line that is something else, such as a saved web page."""
+    for option, value in itertools.pairwise(_ros_arguments(argv)):
+        if option == "--params-file" and (what := what_is_at(Path(value), "parameter file")):
+            yield f"{value}: {what}"
 
 
 def nodes_of_file(path: Path) -> list[str]:

@@ -32,6 +32,7 @@ from cnn_perception.errors import (
     with_kind,
 )
 from cnn_perception.ros import transport
+from cnn_perception.ros.given_parameters import mistaken_files
 from cnn_perception.ros.heartbeat import Heartbeat
 from cnn_perception.ros.parameter_requests import refuse_unreadable
 from cnn_perception.ros.supervised_executor import SupervisedExecutor
@@ -293,6 +294,8 @@ def _initialise(argv: Sequence[str] | None) -> None:
     domain = os.environ.get("ROS_DOMAIN_ID", "")
     if domain and not (domain.isdecimal() and int(domain) <= transport.LARGEST_DOMAIN):
         raise ConfigError(f"ROS_DOMAIN_ID is {domain[:40]!r}; set it to 0 to {transport.LARGEST_DOMAIN}, or not at all")
+    for told in mistaken_files(sys.argv if argv is None else argv):  # of which rcl reads some as no parameters at all
+        raise ConfigError(told)
     try:
         rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
     except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError, UnicodeEncodeError) as error:

@@ -67,6 +67,24 @@ def test_chunks_compressed_inside_an_mcap_file_are_read(tmp_path):
         assert len(list(bag.images(bag.image_topic()))) == 5
 
 
+@pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_a_bag_that_needs_no_copy_is_read_without_a_temporary_folder(tmp_path, monkeypatch, storage):
+    path = tiny_bag.write_bag(tmp_path / "bag", drive(3), storage=storage)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+
+    with Bag(path) as bag:
+        assert len(list(bag.images(bag.image_topic()))) == 3
+        assert bag.damage == []
+
+
+def test_a_packed_bag_without_a_temporary_folder_names_the_folder_and_tmpdir(tmp_path, monkeypatch):
+    path = tiny_bag.write_bag(tmp_path / "bag", drive(3), compression=CompressionMode.FILE)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+
+    with pytest.raises(BagError, match=f"no temporary folder can be made in {tmp_path / 'missing'} .*set TMPDIR"):
+        Bag(path)
+
+
 @pytest.mark.parametrize(
     "message",
     [

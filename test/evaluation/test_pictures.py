@@ -126,6 +126,21 @@ def test_a_bag_of_jpegs_with_stray_bytes_is_evaluated_and_told(tmp_path: Path, m
     assert report["complete"] is True
 
 
+def test_messages_that_only_a_lenient_reader_takes_are_answered_as_on_the_robot_and_told(tmp_path: Path, model: Path):
+    good = tiny_bag.payload(tiny_bag.raw(RED_MOST, START_NS))
+    odd = [good.replace(b"camera", b"cam\xe9ra"), good + bytes(64), good.replace(b"\0\1", b"\0\7", 1)]
+    messages = [(1, START_NS + n * SECOND // 10, payload) for n, payload in enumerate([good, *odd])]
+    bag = tiny_bag.McapWriter([tiny_bag.CAMERA], messages).write(tmp_path / "bag.mcap")
+    code, report, rows = run(tmp_path, model, "--bag", bag, "--labels", "", "--no-video")
+    assert code == EXIT_OK
+    assert [row["predicted"] for row in rows] == ["red"] * 4
+    assert report["frames"]["bad"] == {}
+    assert report["complete"] is True
+    (warning,) = [line for line in report["warnings"] if "standard" in line]
+    assert "/camera: 3 of 4 messages are not serialised as the standard demands" in warning
+    assert "(bytes behind the message, frame_id is no UTF-8, representation 7 in place of CDR)" in warning
+
+
 @pytest.mark.parametrize(
     ("type_name", "advice"),
     [

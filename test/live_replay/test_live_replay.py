@@ -47,6 +47,7 @@ STEP_NS = 50_000_000
 COLOURS = {"red": RED, "green": GREEN, "blue": BLUE}
 TRUTH = [name for name in COLOURS for _ in range(10)]
 UNREADABLE, TRUNCATED, MISNAMED = 4, 15, 25
+NOT_UTF_8, LONGER = 7, 22
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,10 @@ def model(tmp_path_factory) -> Path:
 
 
 def odd_bag(path: Path) -> Path:
-    """30 images at 20 Hz with a class each: one is no message, one is cut short, one has an unknown encoding."""
+    """30 images at 20 Hz with a class each: one is no message, one is cut short, one has an unknown encoding.
+
+    Two are as ROS 2 takes them and the standard does not.
+    """
     messages = []
     for index, name in enumerate(TRUTH):
         time_ns = START_NS + index * STEP_NS
@@ -65,6 +69,10 @@ def odd_bag(path: Path) -> Path:
         if index == MISNAMED:
             image.encoding = "nonsense"
         bytes_ = b"\0\1\0\0no image" if index == UNREADABLE else payload(image)
+        if index == NOT_UTF_8:
+            bytes_ = bytes_.replace(b"camera", b"cam\xe9ra")
+        if index == LONGER:
+            bytes_ += bytes(64)
         messages += [(2, time_ns, payload(string(name))), (1, time_ns, bytes_)]
     labels = ("/truth", "cdr", "std_msgs/msg/String", "ros2msg")
     return McapWriter([("/camera/image_raw", "cdr", IMAGE, "ros2msg"), labels], messages).write(path)
@@ -109,6 +117,14 @@ def test_every_frame_is_accounted_for_by_the_nodes_own_counters(held):
     assert (frames["unaccounted"], frames["unheard"], frames["unplayed"]) == (0, 0, 0)
     assert set(frames["dropped"]) <= {"truncated", "encoding"}
     assert [int(row["index"]) for row in rows] == [index for index in range(30) if index != UNREADABLE]
+
+
+def test_messages_that_only_a_lenient_reader_takes_are_played_and_told(held):
+    _, report, rows, _ = held
+
+    assert {NOT_UTF_8, LONGER} <= {int(row["index"]) for row in rows}
+    (warning,) = [line for line in report["warnings"] if "standard" in line]
+    assert "/camera/image_raw: 2 of 29 messages are not serialised as the standard demands" in warning
 
 
 def test_the_same_frame_has_the_same_answer_as_offline(held):

@@ -19,7 +19,14 @@ ROS = {
 # A folder, or a file that lies in none, and the libraries it may use beside the standard library. A tier may import
 # those above it, never one beside it or below; a file of a folder may import the others of its folder.
 RUNTIME: list[dict[str, set[str]]] = [
-    {"faces": set(), "errors": set(), "import_path": set(), "intervals": {"numpy"}, "memory": set()},
+    {
+        "faces": set(),
+        "errors": set(),
+        "import_path": set(),
+        "intervals": {"numpy"},
+        "memory": set(),
+        "mistaken_files": set(),
+    },
     {
         "metrics": {"numpy"},
         "time_blocks": {"numpy"},

@@ -198,7 +198,12 @@ BAD_MODELS = [
     BadModel("link to itself", _loop, "cannot be read (Too many levels of symbolic links); check the path"),
     BadModel("zero bytes", _written(b""), f"has 0 bytes, which is no ONNX file; {_AGAIN}"),
     BadModel("text", _written(b"hello\n"), f"is no ONNX file, or a damaged one; {_AGAIN}"),
-    BadModel("web page", _written(b"<!DOCTYPE html><html>404</html>"), f"is no ONNX file, or a damaged one; {_AGAIN}"),
+    BadModel("web page", _written(b"<!DOCTYPE html><html>404</html>"), "is a web page; download the model file itself"),
+    BadModel("pointer", _written(b"version https://git-lfs.github.com/spec/v1\n"), "is a pointer of Git LFS"),
+    BadModel(
+        "checkpoint of torch", _written(b"PK\3\4" + bytes(9)), "is a zip archive, as torch.save writes its files;"
+    ),
+    BadModel("packed", _written(b"\x1f\x8b\x08" + bytes(9)), "is a gzip archive; unpack it"),
     BadModel("zeros", _written(bytes(1000)), f"is no ONNX file (there is no graph in it); {_AGAIN}"),
     BadModel("half", _cut(0.5), f"bytes are missing at byte; {_AGAIN}"),
     BadModel("without its end", _cut(0.99), f"bytes are missing at byte; {_AGAIN}"),

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from cnn_perception.errors import ModelError, one_line
-from cnn_perception.model.onnx_file import LARGEST_FILE_BYTES
+from cnn_perception.model.onnx_file import LARGEST_FILE_BYTES, what_not_onnx
 from cnn_perception.model.spec import METADATA_KEY
 from training.adopt.graph.tensors import Tensors
 
@@ -71,6 +71,8 @@ def read(path: Path) -> ForeignModel:
             training mode.
     """
     data = _bytes(path)
+    if what := what_not_onnx(data):
+        raise ModelError(f"{path}: {what}")
     try:
         proto = ModelProto.FromString(data)
     except DecodeError:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.label_text import NONE_OF_THESE
+from cnn_perception.mistaken_files import what_is_at
 from training.data.records import Listing
 from training.tasks.by_name import task_of
 
@@ -34,9 +35,12 @@ def read(text: str) -> tuple[str, ...]:
     path = Path(text)
     try:
         content = path.read_text(encoding=_encoding(path))
+        what = what_is_at(path, "file of names")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
         raise ConfigError(f"--classes {text}: neither a number nor a readable file of names ({reason})") from None
+    if what:
+        raise ConfigError(f"--classes {text}: {what}")
     names = _of_json(content, text) if content.lstrip().startswith("[") else content.rstrip().split("\n")
     names = [name.strip() for name in names]
     if "" in names:

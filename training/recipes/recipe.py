@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.mistaken_files import what_is_at
 
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.txt")))
@@ -30,6 +31,8 @@ def words(name: str) -> list[str]:
         ConfigError: If there is no such recipe or it is no text.
     """
     path = path_of(name)
+    if what := what_is_at(path, "recipe"):
+        raise ConfigError(f"{path}: {what}")
     try:
         return shlex.split(path.read_text(), comments=True)
     except OSError:

@@ -103,11 +103,15 @@ class VideoFile:
         Raises:
             DataError: If the disk is full.
         """
-        if not self._joins:
+        with _without_warnings():
+            if self._joins:
+                self._write_joined(images, min(workers, _MOST_ENCODERS))
+                return
             for image in images:
                 self._writer.write(self._fitted(image))
-            return
-        encoders = min(workers, _MOST_ENCODERS)
+                self._frames += 1
+
+    def _write_joined(self, images: Iterable[RgbImage], encoders: int) -> None:
         with contextlib.closing(in_order(self._encode, enumerate(_segments(images)), encoders, waiting=0)) as encoded:
             for path, count in encoded:
                 self._join(path, count)
@@ -130,19 +134,22 @@ class VideoFile:
     def _join(self, path: Path, count: int) -> None:
         """Appends a segment's packets, one a frame, and removes it."""
         before = self._frames
-        reader = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: as they were encoded
-        while True:
-            is_read, packet = reader.read()
-            if not is_read:
-                break
-            self._writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, reader.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME))
+        for packet, is_key in _packets(path):
+            self._writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, is_key)
             self._writer.set(cv2.VIDEOWRITER_PROP_PTS, self._frames)
             self._writer.write(packet)
             self._frames += 1
-        reader.release()
         path.unlink(missing_ok=True)
-        if self._frames - before != count:  # OpenCV tells no error of writing
-            raise DataError(f"{self.path}: cannot be written; is the disk full?")
+        self._require_frames(self._frames - before, count)
+
+    def _require_frames(self, found: int, written: int) -> None:
+        """Makes sure that a file has a packet for each frame: OpenCV tells no error of writing.
+
+        Raises:
+            DataError: If it has not.
+        """
+        if found != written:
+            raise DataError(f"{self.path}: {found} of {written} frames could be written; is the disk full?")
 
     def __enter__(self) -> VideoFile:
         return self
@@ -153,10 +160,41 @@ class VideoFile:
         self._writer.release()
         for left in self._partial.parent.glob(f"{self._partial.stem}.*.avi"):
             left.unlink()
-        if kind is None:
-            self._partial.replace(self.path)
-        else:
+        try:
+            if kind is None:
+                self._require_whole()
+                self._partial.replace(self.path)
+        finally:
             self._partial.unlink(missing_ok=True)
+
+    def _require_whole(self) -> None:
+        """Makes sure that nothing of the finished file is missing.
+
+        Raises:
+            DataError: If there was no room for it.
+        """
+        with _silenced():
+            found = sum(1 for _ in _packets(self._partial))
+        self._require_frames(found, self._frames)
+        try:
+            with self._partial.open("ab") as file:  # the last packet counts where only its beginning is there, too
+                size = file.tell()
+                file.write(b"\0")
+                file.flush()
+                file.truncate(size)
+        except OSError as error:
+            raise DataError(f"{self.path}: its end could not be written ({error.strerror})") from None
+
+
+def _packets(path: Path) -> Iterator[tuple[cv2.typing.MatLike, float]]:
+    """Yields each packet of a file as it was encoded, and 1 where it is a key frame; none of what is no video."""
+    reader = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: without decoding
+    while True:
+        is_read, packet = reader.read()
+        if not is_read:
+            break
+        yield packet, reader.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME)
+    reader.release()
 
 
 def _segments(images: Iterable[RgbImage]) -> Iterator[Sequence[RgbImage]]:
@@ -178,6 +216,20 @@ def _silenced() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keeps OpenCV from a line for each frame that a full disk does not take; older ones cannot be told so."""
+    log = getattr(getattr(cv2, "utils", None), "logging", None)
+    if log is None:
+        yield
+        return
+    level = log.setLogLevel(log.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)
 
 
 def draw_record(image: RgbImage, record: FrameRecord, spec: ModelSpec, top_k: int, threshold: float) -> RgbImage:

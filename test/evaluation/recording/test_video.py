@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -101,6 +102,38 @@ def test_a_segment_that_lost_frames_is_told_and_leaves_no_file(tmp_path: Path, m
         video.write(numbered(100))
 
     assert not list(tmp_path.iterdir())
+
+
+def noisy(count: int) -> Iterator[RgbImage]:
+    rng = np.random.default_rng(1)
+    for _ in range(count):
+        yield RgbImage(rng.integers(0, 256, (*SIZE, 3), np.uint8))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.999, 1.0])
+def test_a_disk_that_fills_up_is_one_error_and_leaves_no_file(
+    tmp_path: Path, ways: str, share: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A limit of the size of files stands for the disk: half, less than the last frame, or one byte is missing."""
+    with VideoFile(tmp_path, "whole", 10.0, *SIZE) as video:
+        video.write(noisy(90))
+    room = int(video.path.stat().st_size * share) - (share == 1)
+    video.path.unlink()
+    capfd.readouterr()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with (
+            pytest.raises(DataError, match=r"overlay\.\w+: .*(is the disk full|its end could not be written)"),
+            VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video,
+        ):
+            video.write(noisy(90))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert not list(tmp_path.iterdir())
+    assert not [line for line in capfd.readouterr().err.splitlines() if "Failed to write" in line]
 
 
 def test_a_codec_that_can_be_joined_but_not_encoded_is_not_taken(
