@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -432,3 +433,85 @@ def test_what_is_no_table_is_refused_in_a_line_of_a_line_s_length(images, conten
 def test_a_class_of_few_images_that_reads_as_several_is_refused_with_that(images):
     with pytest.raises(DataError, match=r"class 'a\|b' has 1 usable images.*'a\|b' reads as several names"):
         load(table(images, ["class"], [("a|b" if i == 3 else "ab"[i % 2],) for i in range(20)]))
+
+
+WITH_LIST = {
+    "numpy": [str(np.array(names)) for names in (["cat", "dog"], ["cat"], ["it's", "dog"], [])],
+    "python": [str(names) for names in (["cat", "dog"], ["cat"], ["it's", "dog"], [])],
+    "tuple": [str(names) for names in (("cat", "dog"), ("cat",), ("it's", "dog"), ())],
+    "set": [str(names) for names in ({"cat", "dog"}, {"cat"}, {"it's", "dog"}, set())],
+    "json": [json.dumps(names) for names in (["cat", "dog"], ["cat"], ["it's", "dog"], [])],
+}
+
+
+@pytest.mark.parametrize("written", WITH_LIST)
+def test_what_programs_write_for_several_classes_is_read_as_these_classes(images, written):
+    file = images / "labels.csv"
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows(
+            [("path", "classes"), *((f"i/{i:02}.png", WITH_LIST[written][i % 4]) for i in range(20))]
+        )
+
+    data = load(file)
+
+    assert data.class_names == ("cat", "dog", "it's")
+    assert [s.values for s in data.samples[:4]] == [(1, 1, 0), (1, 0, 0), (0, 1, 1), (0, 0, 0)]
+
+
+def test_a_long_array_of_numpy_that_goes_over_several_lines_is_read(images):
+    names = [f"kind {number:03}" for number in range(60)]
+    assert "\n" in str(np.array(names))
+    file = images / "labels.csv"
+    with file.open("w", newline="") as text:
+        rows = ((f"i/{i:02}.png", str(np.array(names[i:]))) for i in range(20))
+        csv.writer(text).writerows([("path", "classes"), *rows])
+
+    assert load(file).class_names == tuple(names)
+
+
+def test_characters_beyond_16_bits_are_read_from_json(images):
+    cells = [json.dumps(["\U0001f600", "dog"]), json.dumps(["dog"])] * 10
+    file = images / "labels.csv"
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows([("path", "classes"), *((f"i/{i:02}.png", cell) for i, cell in enumerate(cells))])
+
+    assert load(file).class_names == ("dog", "\U0001f600")
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ("['cat', 'dog' 'bird']", "no list that can be read"),
+        ("['cat''dog']", "no list that can be read"),
+        ("{'cat' 'dog'}", "no list that can be read"),
+        ("('cat' 'dog')", "no list that can be read"),
+        ("['cat', None]", "no list that can be read"),
+        ("['cat', ['dog']]", "no list that can be read"),
+        ("['cat', 'dog'", "no list that can be read"),
+        ("{'cat': 1}", "no list that can be read"),
+        ("[cat, dog]", "no list that can be read"),
+        ("{cat,dog}", "no list that can be read"),
+        ("array(['cat', 'dog'], dtype=object)", "no list that can be read"),
+        ("[1, 0, 1]", "holds numbers in place of names"),
+        ("[1 0 1]", "holds numbers in place of names"),
+        ("[0. 1.]", "holds numbers in place of names"),
+        ("1;0;1", "is a vector of 0 and 1"),
+        ("['1', '0', '0']", "is a vector of 0 and 1"),
+    ],
+)
+def test_a_list_of_which_nobody_knows_what_it_says_is_refused(images, cell, problem):
+    file = images / "labels.csv"
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows([("path", "classes"), ("i/00.png", "cat"), ("i/01.png", cell)])
+
+    with pytest.raises(DataError, match=rf"line 3, column 'classes': .*{problem}.* as.* a;b") as error:
+        load(file)
+    assert "\n" not in str(error.value)
+
+
+def test_brackets_in_a_name_are_part_of_it(images):
+    cells = ["(unknown)", "car (red);[x] bus", "bus {old}", "car (red)"] * 5
+
+    data = load(table(images, ["classes"], [(cell,) for cell in cells]))
+
+    assert data.class_names == ("(unknown)", "[x] bus", "bus {old}", "car (red)")
