@@ -210,6 +210,11 @@ def is_table(labels: str) -> bool:
     return labels.lower().endswith(ENDINGS)
 
 
+def is_flag(cell: str) -> bool:
+    """Returns whether a cell says yes or no, see `Row.flag`."""
+    return cell.casefold() in _FLAGS
+
+
 def are_states(cells: Iterable[str]) -> bool:
     """Returns whether a column called `state` says what is labelled; else it is about something else."""
     found = {*cells}

@@ -515,3 +515,110 @@ def test_brackets_in_a_name_are_part_of_it(images):
     data = load(table(images, ["classes"], [(cell,) for cell in cells]))
 
     assert data.class_names == ("(unknown)", "[x] bus", "bus {old}", "car (red)")
+
+
+def parts(data):
+    """The part of each image by its number; val is drawn where the table names none."""
+    return {int(s.path.stem): s.part for s in data.samples}
+
+
+HELD_OUT = (3, 7, 10, 12)
+"""Rows that are flagged, two of each class of CLASSES."""
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "is_valid", "IsVal"])
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("True", "False"), ("1.0", "0.0"), ("yes", "no")])
+def test_a_column_of_flags_called_as_a_part_holds_its_images_out(images, name, yes, no):
+    rows = [(*cells, yes if i in HELD_OUT else no) for i, cells in enumerate(CLASSES)]
+
+    data = load(table(images, ["class", name], rows))
+
+    assert parts(data) == {i: "val" if i in HELD_OUT else "train" for i in range(20)}
+    assert f"the column {name!r} is taken for the images of val" in data.warnings
+
+
+@pytest.mark.parametrize(
+    ("names", "flagged", "expected"),
+    [
+        (("train",), ("1", "0", "0", "1"), ("train", "val", "val", "train")),
+        (("train", "val"), ("10", "01", "00", "10"), ("train", "val", "test", "train")),
+        (("train", "test"), ("10", "01", "00", "10"), ("train", "test", "val", "train")),
+        (("train", "val", "test"), ("100", "010", "001", "100"), ("train", "val", "test", "train")),
+        (("valid", "test"), ("00", "10", "01", "00"), ("train", "val", "test", "train")),
+    ],
+)
+def test_an_image_that_no_column_flags_is_of_the_part_that_has_none(images, names, flagged, expected):
+    rows = [(CLASSES[i][0], *flagged[i // 2 % 4]) for i in range(20)]
+
+    data = load(table(images, ["class", *names], rows))
+
+    assert parts(data) == {i: expected[i // 2 % 4] for i in range(20)}
+
+
+def test_an_image_that_is_of_none_of_three_flagged_parts_is_refused(images):
+    rows = [("a", "1", "0", "0"), ("b", "0", "0", "0")]
+
+    with pytest.raises(DataError, match=r"line 3, column 'test': is not said, as none of train, val, test is"):
+        load(table(images, ["class", "train", "val", "test"], rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("set", "0120"), ("Subset", "1101"), ("test", "AABB"), ("valid", "0250"), ("fold", "0123"), ("K-Fold", "1234"),
+        ("fold_id", "0011"),
+    ],
+)  # fmt: skip
+def test_a_column_that_may_divide_the_images_and_is_not_used_is_said(images, name, cells):
+    rows = [(CLASSES[i][0], cells[i % 4]) for i in range(20)]
+
+    data = load(table(images, ["class", name], rows))
+
+    said = f"the column {name!r} is not used; write train or val into a column 'part' to hold images out by it"
+    assert said in data.warnings
+
+
+@pytest.mark.parametrize("name", ["fold", "kfold", "set", "is_valid", "test", "Phase"])
+@pytest.mark.parametrize("part", ["part", "split"])
+def test_what_divides_the_images_is_no_class_beside_the_parts(images, name, part):
+    rows = [(*flags, "val" if i % 5 == 0 else "train", str(i % 2)) for i, flags in enumerate(ONE_HOT)]
+
+    data = load(table(images, ["wet", "dark", part, name], rows), task="multilabel")
+
+    assert data.class_names == ("wet", "dark")
+    assert parts(data) == {i: "val" if i % 5 == 0 else "train" for i in range(20)}
+    assert f"the column {name!r} is not used; {part!r} says the parts" in data.warnings
+
+
+ONE_HOT = [("1", "0"), ("0", "1"), ("1", "1"), ("0", "0")] * 5
+
+
+@pytest.mark.parametrize("cells", ["0101", "0123"])
+def test_a_fold_is_no_class_of_a_table_of_flags(images, cells):
+    rows = [(*flags, cells[i % 4]) for i, flags in enumerate(ONE_HOT)]
+
+    data = load(table(images, ["wet", "dark", "fold"], rows), task="multilabel")
+
+    assert data.class_names == ("wet", "dark")
+    assert [s.values for s in data.samples[:2]] == [(1, 0), (0, 1)]
+    assert any(warning.startswith("the column 'fold' is not used") for warning in data.warnings)
+
+
+def test_train_alone_among_classes_of_flags_is_one_of_them_and_test_is_not(images):
+    rows = [(*flags, str(int(i in HELD_OUT))) for i, flags in enumerate(ONE_HOT)]
+
+    vehicles = load(table(images, ["car", "bus", "train"], rows), task="multilabel")
+    held_out = load(table(images, ["car", "bus", "test"], rows), task="multilabel")
+
+    assert vehicles.class_names == ("car", "bus", "train")
+    assert any("'train' is taken for a class; call it 'is_train'" in warning for warning in vehicles.warnings)
+    assert held_out.class_names == ("car", "bus")
+    assert [number for number, part in parts(held_out).items() if part == "test"] == list(HELD_OUT)
+
+
+def test_flags_count_where_the_column_of_the_parts_is_empty(images):
+    rows = [(*cells, "", str(int(i in HELD_OUT))) for i, cells in enumerate(CLASSES)]
+
+    data = load(table(images, ["class", "part", "is_valid"], rows))
+
+    assert [number for number, part in parts(data).items() if part == "val"] == list(HELD_OUT)
