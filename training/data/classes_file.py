@@ -1,9 +1,9 @@
-"""A file of class names, one a line: their order, and their words where the data only number them."""
+"""A file of class names: their order, and their words where the data only number them."""
 
 from __future__ import annotations
 
+import codecs
 import difflib
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.label_text import NONE_OF_THESE
+from training import class_lists
 from training.data.records import Listing
 from training.tasks.by_name import task_of
 
@@ -20,7 +21,7 @@ _NUMBER = re.compile(r"([0-9]{1,9})(?:\.0*)?")
 
 
 def read(text: str) -> tuple[str, ...]:
-    """Reads the names in a file: one a line, or a JSON list.
+    """Reads the names in a file: one a line, or another of the forms of `class_lists`.
 
     Args:
         text: Its path as it was given.
@@ -29,18 +30,20 @@ def read(text: str) -> tuple[str, ...]:
         The names in order, without the blanks around them; at least one. Two may be the same.
 
     Raises:
-        ConfigError: If it is neither, or a line in the midst is empty.
+        ConfigError: If it is none of them, or a line in the midst is empty.
     """
-    path = Path(text)
     try:
-        content = path.read_text(encoding=_encoding(path))
+        data = Path(text).read_bytes()  # once: it may be a pipe
+        content = data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
         raise ConfigError(f"--classes {text}: neither a number nor a readable file of names ({reason})") from None
-    names = _of_json(content, text) if content.lstrip().startswith("[") else content.rstrip().split("\n")
-    names = [name.strip() for name in names]
+    try:
+        names = class_lists.read(content)
+    except ValueError as error:
+        raise ConfigError(f"--classes {text}: {error}") from None
     if "" in names:
-        raise ConfigError(f"--classes {text}: line {names.index('') + 1} is empty; write one name a line")
+        raise ConfigError(f"--classes {text}: name {names.index('') + 1} is empty; write one")
     if NONE_OF_THESE in names:
         raise ConfigError(
             f"--classes {text}: a class cannot be called {NONE_OF_THESE!r}, which says of an image that it shows no "
@@ -155,19 +158,3 @@ def _difference(names: Sequence[str], listing: Listing) -> str:
         f"{what} {', '.join(map(repr, some[:_SHOWN]))}{', ...' * (len(some) > _SHOWN)}" for what, some in sides if some
     ]
     return f"{'; '.join(told)}; mend one of the two"
-
-
-def _of_json(content: str, text: str) -> list[str]:
-    try:
-        names = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--classes {text}: no JSON list of names ({error}); write one name a line") from None
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"--classes {text}: must hold a list of names, in the order of the logits")
-    return list(names)
-
-
-def _encoding(path: Path) -> str:
-    """Returns the encoding of a text, told by its byte order mark."""
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
