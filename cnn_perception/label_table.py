@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,6 +159,7 @@ class ListedFiles:
         """
         self._folders = folders
         self._lines: dict[Path, int] = {}
+        self._names: dict[Path, dict[str, list[str]]] = {}
         self.moved: dict[str, Path] = {}
         """The folders of another machine that paths begin with, and what is taken for each."""
 
@@ -165,7 +167,8 @@ class ListedFiles:
         """Returns the file of a row; None if there is none.
 
         The path may be written with backslashes, and with escapes for bytes that are no UTF-8. Of a place on another
-        machine the longest ending is taken that names a file in one of the folders.
+        machine the longest ending is taken that names a file in one of the folders. Accents may be composed or not,
+        as file systems and archives change them, where just one file is called so.
 
         Raises:
             DataError: If the cell is empty, or an earlier row names the same file.
@@ -183,7 +186,30 @@ class ListedFiles:
                 real = _real_file(path)
                 if real is not None:
                     return self._once(row, path, real)
+        for folder in self._folders if not text.isascii() else ():
+            other = self._with_other_accents(folder, text.replace("\\", "/"))
+            if other is not None and (real := _real_file(other)) is not None:
+                return self._once(row, other, real)
         return None
+
+    def _with_other_accents(self, folder: Path, text: str) -> Path | None:
+        """Returns the one path that differs from a text only in how Unicode composes its accents."""
+        for part in Path(text).parts:
+            names = self._names_in(folder).get(composed(part), [])
+            if part not in names and len(names) != 1:
+                return None
+            folder = folder / (part if part in names else names[0])
+        return folder
+
+    def _names_in(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._names:
+            names = self._names[folder] = {}
+            try:
+                for path in folder.iterdir():
+                    names.setdefault(composed(path.name), []).append(path.name)
+            except (OSError, ValueError):  # which is no folder
+                pass
+        return self._names[folder]
 
     def _once(self, row: Row, path: Path, real: Path) -> Path:
         if (before := self._lines.setdefault(real, row.line)) != row.line:
@@ -203,6 +229,11 @@ class ListedFiles:
                 if _real_file(folder / text[place:]) is not None:
                     self.moved[text[:place]] = folder
                     yield folder / text[place:]
+
+
+def composed(text: str) -> str:
+    """Returns a text with each accent in one character with its letter (NFC), where others write two."""
+    return unicodedata.normalize("NFC", text)
 
 
 def is_table(labels: str) -> bool:

@@ -126,7 +126,10 @@ def _of_table(lines: Sequence[str]) -> list[str]:
     has_number = not _NUMBER_COLUMNS.isdisjoint(header) or {*header} <= _NAME_COLUMNS
     if len(header) < 2 or _NAME_COLUMNS.isdisjoint(header) or not has_number:
         return []
-    rows = list(csv.reader(lines[1:], delimiter=delimiter, skipinitialspace=True))
+    try:
+        rows = list(csv.reader(lines[1:], delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        raise ValueError(f"is no CSV ({error}); {_WAY_OUT}") from None
     if wrong := [number for number, row in enumerate(rows, 2) if len(row) != len(header)]:
         raise ValueError(f"line {wrong[0]} has another number of columns than line 1; mend it, or {_WAY_OUT}")
     columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.label_table import composed
 from cnn_perception.label_text import NONE_OF_THESE
 from training import class_lists
+from training.data.names import as_seen
 from training.data.records import Listing
 from training.tasks.by_name import task_of
 
@@ -68,8 +70,11 @@ def ordered(listing: Listing, names: Sequence[str], said: str = "--classes") -> 
         raise ConfigError(f"{said}: names classes, but numbers are learned; leave it out")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigError(f"{said}: names {twice[0]!r} twice; name each class once")
-    if set(names) == set(listing.class_names):
-        places: tuple[int, ...] | None = tuple(names.index(name) for name in listing.class_names)
+    known = _places(names)
+    if len(known) == len(names) and {*known} == {*map(composed, listing.class_names)}:
+        places: tuple[int, ...] | None = tuple(known[composed(name)] for name in listing.class_names)
+    elif {*names} == {*listing.class_names}:
+        places = tuple(names.index(name) for name in listing.class_names)
     else:
         places = _numbers(listing.class_names, len(names))
     if places is None:
@@ -89,14 +94,24 @@ def among(listing: Listing, names: Sequence[str]) -> Listing:
         ConfigError: If one of its classes is none of these; names it, and one that is written alike.
     """
     found = listing.class_names
-    known = {name: place for place, name in enumerate(names)}
-    places = [known[name] for name in found] if known.keys() >= {*found} else _some_numbers(found, len(names))
+    known = _places(names)
+    same = [composed(name) for name in found]
+    places = (
+        [known[name] for name in same]
+        if known.keys() >= {*same} and len({*same}) == len(same)
+        else _some_numbers(found, len(names))
+    )
     if places is None:
         raise ConfigError(f"{listing.where}: {_stranger(found, names)}")
     shown = {sample.label for sample in listing.samples} if task_of(listing.task).one_class else range(len(found))
     kept = sorted(places[label] for label in shown if label < len(found))  # the next number is that of no class
     to = {place: row for row, place in enumerate(kept)}
     return listing.renamed(tuple(names[place] for place in kept), [to.get(place, -1) for place in places])
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """Returns the place of each name, whose accents a file system or an archive may have composed otherwise."""
+    return {composed(name): place for place, name in enumerate(names)}
 
 
 def _numbers(found: Sequence[str], count: int) -> tuple[int, ...] | None:
@@ -153,8 +168,12 @@ def _stranger(found: Sequence[str], names: Sequence[str]) -> str:
 def _difference(names: Sequence[str], listing: Listing) -> str:
     lacking = sorted(set(listing.class_names) - set(names))
     added = sorted(set(names) - set(listing.class_names))
+    alike = {*map(as_seen, lacking)} & {*map(as_seen, added)}
     sides = (("it lacks", lacking), ("without images are", added))
     told = [
-        f"{what} {', '.join(map(repr, some[:_SHOWN]))}{', ...' * (len(some) > _SHOWN)}" for what, some in sides if some
+        f"{what} {', '.join(ascii(name) if as_seen(name) in alike else repr(name) for name in some[:_SHOWN])}"
+        f"{', ...' * (len(some) > _SHOWN)}"
+        for what, some in sides
+        if some
     ]
     return f"{'; '.join(told)}; mend one of the two"

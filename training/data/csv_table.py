@@ -19,7 +19,17 @@ from pathlib import Path
 from cnn_perception.errors import DataError
 from cnn_perception.image.file_formats import has_picture_suffix
 from cnn_perception.image.listing import visible_folders
-from cnn_perception.label_table import STATES, ListedFiles, Row, Table, are_states, is_flag, read_table, states_of
+from cnn_perception.label_table import (
+    STATES,
+    ListedFiles,
+    Row,
+    Table,
+    are_states,
+    composed,
+    is_flag,
+    read_table,
+    states_of,
+)
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data import image_folder
 from training.data.names import part_of
@@ -340,6 +350,8 @@ def _why_missing(row: Row) -> str:
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
         return f"{shown}, but an address; fetch it, and name the file"
     if other := _near(row.file.parent, text):
+        if composed(other) == composed(text):  # which looks the same
+            return f"{text[:200]!a} is no file, but {other!a} is one; write the paths so"
         return f"{shown}, but {other!r} is one; write the paths so"
     return (
         f"{shown}; paths are relative to the folder of the CSV file, and of a path of another machine the last folders "
@@ -348,16 +360,28 @@ def _why_missing(row: Row) -> str:
 
 
 def _near(folder: Path, text: str) -> str:
-    """Returns the picture that may be meant: with a suffix, or in a folder below; empty where there is none."""
+    """Returns the picture that may be meant; empty where there is none.
+
+    It has a suffix, lies in a folder below, or is called so but for upper and lower case and how accents are composed.
+    """
     try:
         for place in (folder, *visible_folders(folder)):
             path = place / text
             found = [path] if path.is_file() else [*path.parent.glob(f"{glob.escape(path.name)}.*")]
+            found = found or [one for one in _entries(path.parent) if _plainly(one.name) == _plainly(path.name)]
             if pictures := [one for one in sorted(found) if has_picture_suffix(one.name)]:
                 return str(pictures[0].relative_to(folder))
     except (OSError, ValueError, DataError):  # of names that no file can have
         pass
     return ""
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [*folder.iterdir()] if folder.is_dir() else []
+
+
+def _plainly(name: str) -> str:
+    return composed(name).casefold()
 
 
 def _part(row: Row) -> Part:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cnn_perception.errors import DataError
+from cnn_perception.label_table import composed
 from cnn_perception.label_text import NONE_OF_THESE
 
 if TYPE_CHECKING:  # imports torch
@@ -69,12 +70,18 @@ def alike(names: Sequence[str]) -> list[str]:
     """
     groups = defaultdict(list)
     for name in names:
-        groups[_as_seen(name)].append(name)
+        groups[as_seen(name)].append(name)
     return [
-        f"the classes {', '.join(map(repr, group))} look alike and are told apart; give them one name if they are one"
+        f"the classes {', '.join(map(_shown_apart(group), group))} look alike and are told apart; give them one "
+        "name if they are one"
         for group in groups.values()
         if len(group) > 1
     ]
+
+
+def _shown_apart(names: Sequence[str]) -> Callable[[str], str]:
+    """Returns how names are shown: with the codes of their characters, where nobody would see a difference."""
+    return ascii if len({*map(composed, names)}) < len(names) else repr
 
 
 def require_storable(names: Sequence[str], where: str) -> None:
@@ -85,7 +92,7 @@ def require_storable(names: Sequence[str], where: str) -> None:
             as `NONE_OF_THESE`; names it.
     """
     for name in names:
-        if _as_seen(name) == NONE_OF_THESE:
+        if as_seen(name) == NONE_OF_THESE:
             raise DataError(
                 f"{where}: the class name {name!r} reads as {NONE_OF_THESE!r}: write it so where an image shows no "
                 "class, or rename the class"
@@ -155,7 +162,7 @@ def _words(name: str) -> list[str]:
     return [joined[1] if (joined := _JOINED.fullmatch(word)) else word for word in words]
 
 
-def _as_seen(name: str) -> str:
+def as_seen(name: str) -> str:
     """Returns what a person sees of a name."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")

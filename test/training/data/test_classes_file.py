@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import unicodedata
 
 import pytest
 import yaml
@@ -343,3 +344,21 @@ def test_no_setting_of_a_run_lets_classes_be_missing(photos, tmp_path):
     assert not {"may_lack_classes", "can_choose"} & settings.keys()
     with pytest.raises(ConfigError, match="without images are 'wait', 'yield'"):
         load_images(photos, DataOptions.of(settings))
+
+
+@pytest.mark.parametrize(("folder", "line"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_that_are_composed_otherwise_are_the_same_class(tmp_path, folder, line):
+    said, there = (unicodedata.normalize(form, "caf\u00e9") for form in (line, folder))
+    photos = write_folder(tmp_path / "photos", {there: 6, "bar": 7})
+
+    data = load(photos, (said, "bar"))
+    some = among(photos, ("bar", "stop", said))
+
+    assert data.class_names == (said, "bar")
+    assert [sample.path.parent.name for sample in data.samples if sample.label == 0] == [there] * 6
+    assert some.class_names == ("bar", said)
+
+
+def test_names_that_look_the_same_are_shown_with_how_they_differ(photos):
+    with pytest.raises(ConfigError, match=r"it lacks 'go'; without images are 'go\\u200b'; mend"):
+        load(photos, ("turn", "go\u200b", "stop"))

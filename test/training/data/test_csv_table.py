@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -622,3 +623,42 @@ def test_flags_count_where_the_column_of_the_parts_is_empty(images):
     data = load(table(images, ["class", "part", "is_valid"], rows))
 
     assert [number for number, part in parts(data).items() if part == "val"] == list(HELD_OUT)
+
+
+def accents(form):
+    return unicodedata.normalize(form, "caf\u00e9")
+
+
+@pytest.mark.parametrize(("written", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_is_found_whose_accents_are_composed_otherwise(tmp_path, written, there):
+    for name in ("a", "b"):
+        write_folder(tmp_path / accents(there), {f"{name}{accents(written)}": 6}, first_seed=100 * ord(name))
+    rows = [f"{accents(written)}/{name}{accents(there)}/{i:02}.png,{name}" for name in "ab" for i in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows]), encoding="utf-8")
+
+    data = load(tmp_path / "labels.csv")
+
+    assert len(data.samples) == 12
+    assert all(s.path.is_file() and s.path.parent.name[0] == data.class_names[s.label] for s in data.samples)
+
+
+def test_of_two_files_that_differ_in_their_accents_alone_the_one_that_is_written_so_is_meant(images):
+    for form, number in (("NFC", 0), ("NFD", 1)):
+        (images / "i" / f"{number:02}.png").rename(images / "i" / f"{accents(form)}.png")
+    lines = [
+        f"i/{accents('NFC')}.png,a",
+        f"i/{accents('NFD')}.png,b",
+        *(f"i/{i:02}.png,{'ab'[i % 2]}" for i in range(2, 20)),
+    ]
+    (images / "labels.csv").write_text("\n".join(["path,class", *lines]), encoding="utf-8")
+
+    names = [sample.path.name for sample in load(images / "labels.csv").samples]
+
+    assert names.count(f"{accents('NFC')}.png") == names.count(f"{accents('NFD')}.png") == 1
+
+
+def test_a_file_whose_name_differs_in_upper_and_lower_case_is_named(images):
+    (images / "labels.csv").write_text("path,class\ni/00.PNG,a\n")
+
+    with pytest.raises(DataError, match=r"line 2, column 'path': 'i/00.PNG' is no file, but 'i/00.png' is one"):
+        load(images / "labels.csv")

@@ -51,7 +51,8 @@ def test_what_all_folders_are_called_means_nothing():
 )
 def test_class_names_that_only_a_computer_tells_apart_are_said(names):
     (line,) = alike(["cat", *names, "bird"])
-    assert all(repr(name) in line for name in names)
+    shown = ascii if "caf\u00e9" in names else repr  # of which both look the same
+    assert all(shown(name) in line for name in names)
 
 
 def test_other_class_names_are_not():
