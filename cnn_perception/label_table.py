@@ -57,6 +57,8 @@ _OTHER_FILES = (
 _DELIMITERS = (",", ";", "\t", "|")
 _ELSEWHERE = re.compile(r"/|\\\\|[A-Za-z]:[\\/]")
 """How a path begins that names its place on a machine, with or without a drive."""
+_LONGEST_CELL = 2**24
+"""Characters; a mask as run lengths or in base64 takes more than the 2**17 of Python's csv."""
 _LONGEST_HEADER = 2**20
 """So many characters of the first line are looked at; in a file of one endless line no more."""
 
@@ -299,6 +301,7 @@ def read_table(file: Path, cure: str) -> Table:
     """
     rows: list[Row] = []
     line = 1
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))  # of the whole process: never lowered
     try:
         with file.open(newline="", encoding=_encoding(file)) as text:
             delimiter, skipped = _delimiter(text)
@@ -322,6 +325,11 @@ def read_table(file: Path, cure: str) -> Table:
     except UnicodeError:
         raise DataError(f"{file}: is not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise DataError(
+                f"{file}, line {line}: a cell has more than {csv.field_size_limit()} characters; close its quotes if "
+                "they are open, or leave out the column"
+            ) from None
         raise DataError(f"{file}, line {line}: is not CSV ({error}); mend it") from None
     return _without_idle_columns(Table(file, header, tuple(rows)))
 

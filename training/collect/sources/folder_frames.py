@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError, one_line
-from cnn_perception.image.limits import FILE_PIXELS
+from cnn_perception.image.limits import FILE_PIXELS, read_picture
 from cnn_perception.image.listing import image_files, in_words
 from cnn_perception.image.messages import EncodedFile
 from cnn_perception.label_table import ListedFiles, Row, read_table
@@ -94,7 +94,9 @@ class RecordedFrames:
 
 def _content(path: Path) -> EncodedFile | FrameError:
     try:
-        return EncodedFile(path.read_bytes(), "", most_pixels=FILE_PIXELS)
+        return EncodedFile(read_picture(path), "", most_pixels=FILE_PIXELS)
+    except FrameError as error:
+        return FrameError(error.reason, f"{path}: {error}")
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         return FrameError("unreadable", f"{path}: cannot be read ({one_line(error)})")
 
