@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from cnn_perception.label_table import (
 )
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data import image_folder
-from training.data.names import part_of
+from training.data.names import is_missing, part_of
 from training.data.records import PARTS, Listing, Part, Sample, Source
 from training.data_set import columns
 from training.tasks.by_name import TASKS, task_of
@@ -115,6 +116,7 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
             *_of_parts(named, flags, unused),
             *(_like_parts(found, labels.names) if only_flags else ()),
             *taken,
+            *_of_groups(rows),
             *(_without_state(table, rows) if has_state else ()),
         ),
     )
@@ -395,3 +397,13 @@ def _part(row: Row) -> Part:
 
 def _group(row: Row) -> str:
     return row.cells.get("group", row.cells.get("bag", ""))
+
+
+def _of_groups(rows: Iterable[Row]) -> list[str]:
+    """Says which groups are called as programs write that nothing is known."""
+    counts = Counter(group for row in rows if is_missing(group := _group(row)))
+    return [
+        f"{count} rows are of the group {group!r}, and stay in one part; leave such cells empty if nothing is known"
+        for group, count in counts.items()
+        if count > 1
+    ]

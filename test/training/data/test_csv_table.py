@@ -662,3 +662,11 @@ def test_a_file_whose_name_differs_in_upper_and_lower_case_is_named(images):
 
     with pytest.raises(DataError, match=r"line 2, column 'path': 'i/00.PNG' is no file, but 'i/00.png' is one"):
         load(images / "labels.csv")
+
+
+def test_rows_that_a_group_joins_that_says_nothing_is_known_are_said(images):
+    rows = [(*cells, "nan" if i < 4 else f"g{i}") for i, cells in enumerate(CLASSES)]
+
+    (warning,) = [one for one in load(table(images, ["class", "group"], rows)).warnings if "group" in one]
+
+    assert warning.startswith("4 rows are of the group 'nan', and stay in one part; leave such cells empty")
