@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,8 @@ _OTHER_FILES = (
 _DELIMITERS = (",", ";", "\t", "|")
 _ELSEWHERE = re.compile(r"/|\\\\|[A-Za-z]:[\\/]")
 """How a path begins that names its place on a machine, with or without a drive."""
+_LONGEST_CELL = 2**24
+"""Characters; a mask as run lengths or in base64 takes more than the 2**17 of Python's csv."""
 _LONGEST_HEADER = 2**20
 """So many characters of the first line are looked at; in a file of one endless line no more."""
 
@@ -159,6 +162,7 @@ class ListedFiles:
         """
         self._folders = folders
         self._lines: dict[Path, int] = {}
+        self._names: dict[Path, dict[str, list[str]]] = {}
         self.moved: dict[str, Path] = {}
         """The folders of another machine that paths begin with, and what is taken for each."""
 
@@ -166,7 +170,8 @@ class ListedFiles:
         """Returns the file of a row; None if there is none.
 
         The path may be written with backslashes, and with escapes for bytes that are no UTF-8. Of a place on another
-        machine the longest ending is taken that names a file in one of the folders.
+        machine the longest ending is taken that names a file in one of the folders. Accents may be composed or not,
+        as file systems and archives change them, where just one file is called so.
 
         Raises:
             DataError: If the cell is empty, or an earlier row names the same file.
@@ -184,7 +189,30 @@ class ListedFiles:
                 real = _real_file(path)
                 if real is not None:
                     return self._once(row, path, real)
+        for folder in self._folders if not text.isascii() else ():
+            other = self._with_other_accents(folder, text.replace("\\", "/"))
+            if other is not None and (real := _real_file(other)) is not None:
+                return self._once(row, other, real)
         return None
+
+    def _with_other_accents(self, folder: Path, text: str) -> Path | None:
+        """Returns the one path that differs from a text only in how Unicode composes its accents."""
+        for part in Path(text).parts:
+            names = self._names_in(folder).get(composed(part), [])
+            if part not in names and len(names) != 1:
+                return None
+            folder = folder / (part if part in names else names[0])
+        return folder
+
+    def _names_in(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._names:
+            names = self._names[folder] = {}
+            try:
+                for path in folder.iterdir():
+                    names.setdefault(composed(path.name), []).append(path.name)
+            except (OSError, ValueError):  # which is no folder
+                pass
+        return self._names[folder]
 
     def _once(self, row: Row, path: Path, real: Path) -> Path:
         if (before := self._lines.setdefault(real, row.line)) != row.line:
@@ -206,9 +234,19 @@ class ListedFiles:
                     yield folder / text[place:]
 
 
+def composed(text: str) -> str:
+    """Returns a text with each accent in one character with its letter (NFC), where others write two."""
+    return unicodedata.normalize("NFC", text)
+
+
 def is_table(labels: str) -> bool:
     """Returns whether labels are named that lie in a table, and not a topic."""
     return labels.lower().endswith(ENDINGS)
+
+
+def is_flag(cell: str) -> bool:
+    """Returns whether a cell says yes or no, see `Row.flag`."""
+    return cell.casefold() in _FLAGS
 
 
 def are_states(cells: Iterable[str]) -> bool:
@@ -264,6 +302,7 @@ def read_table(file: Path, cure: str) -> Table:
     """
     rows: list[Row] = []
     line = 1
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))  # of the whole process: never lowered
     try:
         with file.open(newline="", encoding=_encoding(file)) as text:
             delimiter, skipped = _delimiter(text)
@@ -287,6 +326,11 @@ def read_table(file: Path, cure: str) -> Table:
     except UnicodeError:
         raise DataError(f"{file}: is not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise DataError(
+                f"{file}, line {line}: a cell has more than {csv.field_size_limit()} characters; close its quotes if "
+                "they are open, or leave out the column"
+            ) from None
         raise DataError(f"{file}, line {line}: is not CSV ({error}); mend it") from None
     return _without_idle_columns(Table(file, header, tuple(rows)))
 

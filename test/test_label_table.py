@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,42 @@ def test_a_relative_path_that_is_nowhere_stays_missing_and_two_of_one_image_are_
     assert found(tmp_path, "gone/1.png", "/data/2.png")[0] == [None, None]
     with pytest.raises(DataError, match=r"line 3, column 'path': '/b/dogs/1.png' is the image of line 2 already"):
         found(tmp_path, "/a/cats/1.png", "/b/dogs/1.png")
+
+
+@pytest.fixture
+def usual_limit():
+    """Python's own limit of a cell, which holds for the whole process."""
+    before = csv.field_size_limit(131072)
+    yield
+    csv.field_size_limit(before)
+
+
+@pytest.mark.usefixtures("usual_limit")
+def test_a_cell_may_hold_a_mask(tmp_path):
+    mask = "7 3 " * 500_000
+    file = tmp_path / "labels.csv"
+    file.write_text(f"path,mask\na.png,{mask}\n")
+
+    (row,) = read_table(file, "mend it").rows
+
+    assert row.cells == {"path": "a.png", "mask": mask.strip()}
+
+
+@pytest.mark.usefixtures("usual_limit")
+def test_a_cell_that_is_too_long_is_named_by_its_line_and_the_limit(tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text(f'path,class\na.png,x\nb.png,"{"y" * (2**24 + 1)}"\n')
+
+    with pytest.raises(DataError, match=r"labels\.csv, line 3: a cell has more than 16777216 characters; .*leave out"):
+        read_table(file, "mend it")
+
+
+@pytest.mark.usefixtures("usual_limit")
+def test_a_higher_limit_of_the_process_stays(tmp_path):
+    csv.field_size_limit(2**25)
+    file = tmp_path / "labels.csv"
+    file.write_text("path,class\na.png,x\n")
+
+    read_table(file, "mend it")
+
+    assert csv.field_size_limit() == 2**25

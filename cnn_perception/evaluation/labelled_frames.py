@@ -24,6 +24,7 @@ from cnn_perception.evaluation.labels import (
     require_names,
 )
 from cnn_perception.evaluation.recording.known_answers import KnownAnswers, LabelStamps, require_topic
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import AS_SENT, EncodedFile, EncodedImage, Overrides
 from cnn_perception.label_table import STATE, ListedFiles, Row, Table, are_states, is_table, read_table, states_of
@@ -215,7 +216,9 @@ class _Image:
 
 def _content(path: Path) -> EncodedFile | FrameError:
     try:
-        return EncodedFile.from_folder(path.read_bytes())
+        return EncodedFile.from_folder(read_picture(path))
+    except FrameError as error:
+        return FrameError(error.reason, f"{path}: {error}")
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         return FrameError("unreadable", f"{path}: cannot be read ({one_line(error)})")
 

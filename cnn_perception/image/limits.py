@@ -7,9 +7,11 @@ pass over the same pixels, or read the same bytes, again and again.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from cnn_perception.errors import FrameError
@@ -23,6 +25,9 @@ ANY_FILE_PIXELS = 2**24
 """What a file of any size may hold: a drawing, or the dark, packs without limit."""
 PIXELS_PER_BYTE = 1100
 """What a larger picture may hold: deflate, the strongest of the cameras' formats, packs 1032 bytes into one."""
+FILE_BYTES = 8 * FILE_PIXELS
+"""Largest file of a picture: four channels of 16 bits, not packed, of the largest picture. A file with holes may claim
+terabytes."""
 LONGEST_SIDE = 2**16
 """Columns or rows; JPEG, WebP and GIF cannot have more."""
 MOST_SCANS = 100
@@ -45,6 +50,20 @@ class _Entry(NamedTuple):
     byte_count: int
     number: int
     value: int
+
+
+def read_picture(path: Path) -> bytes:
+    """Returns the bytes of a picture's file.
+
+    Raises:
+        FrameError: `size`, if it has more than `FILE_BYTES`; nothing of it is read then.
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > FILE_BYTES:
+            raise FrameError("size", f"the file has {size} bytes; at most {FILE_BYTES} are accepted of a picture")
+        return file.read()
 
 
 def check_pixels(height: int, width: int, byte_count: int, most_pixels: int = 0) -> None:

@@ -21,6 +21,7 @@ from cnn_perception.image.compressed import (
 )
 from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.image.file_formats import file_format
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.raw import AS_SENT, ENCODINGS, EncodedImage, Overrides, decode_raw
 
 __all__ = [
@@ -128,11 +129,9 @@ def read_image(path: Path | str) -> RgbImage:
         FrameError: By `reason`: `unreadable` if the file cannot be opened, otherwise as `decode_file_bytes`.
     """
     try:
-        data = Path(path).read_bytes()
+        return decode_file_bytes(read_picture(Path(path)))
     except OSError as error:
         raise FrameError("unreadable", f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        return decode_file_bytes(data)
     except FrameError as error:
         raise FrameError(error.reason, f"{path}: {error}") from None
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from cnn_perception.errors import DataError, FrameError, one_line
 from cnn_perception.image.file_formats import file_format, opened
-from cnn_perception.image.limits import FILE_PIXELS, check_pixels
+from cnn_perception.image.limits import FILE_PIXELS, check_pixels, read_picture
 from cnn_perception.masks.class_table import BACKGROUND, ClassTable, read_class_table
 from cnn_perception.pipeline.label_map import LabelMap
 
@@ -147,7 +147,7 @@ def read_masks(root: Path) -> Masks:
 def _opened(path: Path) -> Image.Image:
     """Returns a mask's picture, decoded."""
     try:
-        content = path.read_bytes()
+        content = read_picture(path)
         if file_format(content) != "PNG":
             raise DataError(f"{path}: is no PNG; masks are PNGs, since other formats may change their values")
         image = opened(content, "PNG")

@@ -75,6 +75,7 @@ TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
     {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},
     {
+        "class_lists": {"yaml"},
         "idx_files": {"numpy", "cv2", "tqdm"},
         "run_files": set(),
         "text_table": set(),

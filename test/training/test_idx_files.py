@@ -1,9 +1,13 @@
-"""Owns: MNIST's idx files as data, and Nielsen's network on them by his recipe. Leaves to others: other networks."""
+"""Owns: MNIST's idx files as data, also when they are others later, and Nielsen's network on them by his recipe.
+
+Leaves to others: other networks.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import struct
 
 import cv2
@@ -155,3 +159,101 @@ def test_a_test_part_alone_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="no train-images-idx3-ubyte"):
         load_images(tmp_path / "data")
+
+
+def pictures(unpacked):
+    """Every pixel of what was unpacked, by its part, its label and its number."""
+    return {
+        str(path.relative_to(unpacked)): cv2.imread(str(path), cv2.IMREAD_UNCHANGED).tolist()
+        for path in sorted(unpacked.rglob("*.png"))
+    }
+
+
+def written_anew(folder, seed, pack=False):
+    """Writes other images of the same size, and returns what must be unpacked of them."""
+    images = np.random.default_rng(seed).integers(0, 256, (6, 8, 9), np.uint8)
+    labels = (np.arange(6) + seed) % 3
+    write(folder, images, labels, pack=pack)
+    return {f"train/{label}/{number}.png": images[number].tolist() for number, label in enumerate(labels)}
+
+
+def test_other_files_of_the_same_size_and_time_are_unpacked_anew(tmp_path, capsys):
+    data = tmp_path / "data"
+    first = written_anew(data, 1)
+    assert pictures(idx_files.unpacked(data)) == first
+    times = {path: path.stat().st_mtime_ns for path in data.glob("*ubyte")}
+    capsys.readouterr()
+
+    second = written_anew(data, 2)
+    for path, time_ns in times.items():
+        os.utime(path, ns=(time_ns, time_ns))
+
+    assert pictures(idx_files.unpacked(data)) == second != first
+    assert f"{data / 'unpacked'}: was unpacked from other files than there are now" in capsys.readouterr().out
+    assert [path.name for path in data.iterdir() if path.is_dir()] == ["unpacked"]
+    assert idx_files.unpacked(data) == data / "unpacked"
+    assert not capsys.readouterr().out
+
+
+def test_a_part_that_comes_or_goes_later_is_unpacked_or_removed(tmp_path):
+    data = tmp_path / "data"
+    written_anew(data, 1)
+    idx_files.unpacked(data)
+
+    write(data, np.zeros((4, 8, 9)), np.zeros(4), "t10k", pack=True)
+    assert (idx_files.unpacked(data) / "test").is_dir()
+
+    for path in data.glob("t10k*"):
+        path.unlink()
+    assert not (idx_files.unpacked(data) / "test").exists()
+
+
+def test_a_folder_of_which_nobody_knows_what_it_was_unpacked_from_is_not_trained_and_stays(tmp_path):
+    data = tmp_path / "data"
+    written_anew(data, 1)
+    (data / "unpacked" / "train" / "0").mkdir(parents=True)
+
+    with pytest.raises(DataError, match=r"unpacked: nothing tells whether it is of the idx files .*remove it"):
+        load_images(data)
+    assert (data / "unpacked" / "train" / "0").is_dir()
+
+
+def test_what_is_damaged_later_is_said_and_what_was_unpacked_stays(tmp_path):
+    data = tmp_path / "data"
+    first = written_anew(data, 1)
+    idx_files.unpacked(data)
+    path = data / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(DataError, match="promises"):
+        idx_files.unpacked(data)
+    assert pictures(data / "unpacked") == first
+
+
+def test_the_files_of_several_data_sets_are_refused_with_their_names(tmp_path):
+    data = tmp_path / "data"
+    for name in ("emnist-letters-", "emnist-balanced-"):
+        for part in ("train", "test"):
+            write(data, np.zeros((4, 8, 8)), np.zeros(4), name + part, pack=True)
+
+    with pytest.raises(DataError) as error:
+        load_images(data)
+    for said in (
+        "holds the idx files of 2 data sets (emnist-balanced-",
+        "emnist-letters-",
+        "into a folder of its own",
+    ):
+        assert said in str(error.value)
+    assert not (data / "unpacked").exists()
+
+
+def test_two_files_of_one_part_are_refused_and_a_packed_one_beside_the_same_plain_one_is_not(tmp_path):
+    data = tmp_path / "data"
+    plain = written_anew(data, 1)
+    written_anew(data, 2, pack=True)
+    assert pictures(idx_files.unpacked(data)) == plain
+
+    for part in ("t10k", "test"):
+        write(data, np.zeros((4, 8, 9)), np.zeros(4), part)
+    with pytest.raises(DataError, match="t10k-images-idx3-ubyte and test-images-idx3-ubyte are of the same part"):
+        idx_files.unpacked(data)

@@ -34,6 +34,7 @@ from PIL import Image
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.spec import InputSpec, Interpolation
 from training.batches.augment import Augmentation
@@ -77,7 +78,7 @@ class Cache:
         """
         file = self.files[row]
         kept = _mapped(file) if file is not None else None
-        return self.smaller(decode_file_bytes(path.read_bytes())) if kept is None else RgbImage(kept[0])
+        return self.smaller(decode_file_bytes(read_picture(path))) if kept is None else RgbImage(kept[0])
 
     def smaller(self, image: RgbImage) -> RgbImage:
         """Returns an image as it is kept: itself, or resized to cover rows x columns."""
@@ -177,7 +178,7 @@ class _Room:
 def _keep(path: Path, place: Path, cache: Cache, room: _Room) -> Path | None:
     """Sees to it that an image is on the disk, whole; returns its file, None if it is not there."""
     try:
-        data = path.read_bytes()
+        data = read_picture(path)
         file = place / cache.name(data)
         if (kept := _mapped(file)) is not None and zlib.crc32(kept[0].data) == kept[1]:
             os.utime(file)  # for `_remove_others`

@@ -28,6 +28,8 @@ from torch import nn
 
 from cnn_perception import files
 from cnn_perception.commands.progress import ProgressBar
+from cnn_perception.errors import FrameError
+from cnn_perception.image.limits import read_picture
 from training import distributed
 from training.data.records import Sample
 
@@ -129,8 +131,8 @@ def digests_of(samples: Sequence[Sample]) -> list[str]:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read_picture(path)).hexdigest()
+    except (FrameError, OSError):
         return ""
 
 

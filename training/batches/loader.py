@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import InputTensor, preprocess
@@ -94,7 +95,7 @@ class Images(Dataset[Item]):
         """Loads an image into `out`, which is of `shape`."""
         try:
             path = self.samples[key.row].path
-            image = self.cache.image(key.row, path) if self.cache else decode_file_bytes(path.read_bytes())
+            image = self.cache.image(key.row, path) if self.cache else decode_file_bytes(read_picture(path))
         except (FrameError, OSError):
             return Item(key.row, None)
         views = tuple(self._prepared(image, spec, key, np.empty(_shape(spec), np.float32)) for spec in self.others)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.model.spec import InputSpec, Task
@@ -84,7 +85,7 @@ class TenViews(Images):
     def item(self, key: Key, out: npt.NDArray[np.float32]) -> Item:
         """Loads the views of an image into `out`, which is of `shape`."""
         try:
-            image = decode_file_bytes(self.samples[key.row].path.read_bytes())
+            image = decode_file_bytes(read_picture(self.samples[key.row].path))
         except (FrameError, OSError):
             return Item(key.row, None)
         as_it_is = dataclasses.replace(self.spec, resize_mode="squash", crop_fraction=1.0)

@@ -1,17 +1,20 @@
-"""A file of class names, one a line: their order, and their words where the data only number them."""
+"""A file of class names: their order, and their words where the data only number them."""
 
 from __future__ import annotations
 
+import codecs
 import difflib
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.label_table import composed
 from cnn_perception.label_text import NONE_OF_THESE
-from cnn_perception.mistaken_files import what_is_at
+from cnn_perception.mistaken_files import what_instead
+from training import class_lists
+from training.data.names import as_seen
 from training.data.records import Listing
 from training.tasks.by_name import task_of
 
@@ -21,7 +24,7 @@ _NUMBER = re.compile(r"([0-9]{1,9})(?:\.0*)?")
 
 
 def read(text: str) -> tuple[str, ...]:
-    """Reads the names in a file: one a line, or a JSON list.
+    """Reads the names in a file: one a line, or another of the forms of `class_lists`.
 
     Args:
         text: Its path as it was given.
@@ -30,21 +33,22 @@ def read(text: str) -> tuple[str, ...]:
         The names in order, without the blanks around them; at least one. Two may be the same.
 
     Raises:
-        ConfigError: If it is neither, or a line in the midst is empty.
+        ConfigError: If it is none of them, or a line in the midst is empty.
     """
-    path = Path(text)
     try:
-        content = path.read_text(encoding=_encoding(path))
-        what = what_is_at(path, "file of names")
+        data = Path(text).read_bytes()  # once: it may be a pipe
+        content = data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
         raise ConfigError(f"--classes {text}: neither a number nor a readable file of names ({reason})") from None
-    if what:
+    if what := what_instead(data, "file of names"):
         raise ConfigError(f"--classes {text}: {what}")
-    names = _of_json(content, text) if content.lstrip().startswith("[") else content.rstrip().split("\n")
-    names = [name.strip() for name in names]
+    try:
+        names = class_lists.read(content)
+    except ValueError as error:
+        raise ConfigError(f"--classes {text}: {error}") from None
     if "" in names:
-        raise ConfigError(f"--classes {text}: line {names.index('') + 1} is empty; write one name a line")
+        raise ConfigError(f"--classes {text}: name {names.index('') + 1} is empty; write one")
     if NONE_OF_THESE in names:
         raise ConfigError(
             f"--classes {text}: a class cannot be called {NONE_OF_THESE!r}, which says of an image that it shows no "
@@ -69,8 +73,11 @@ def ordered(listing: Listing, names: Sequence[str], said: str = "--classes") -> 
         raise ConfigError(f"{said}: names classes, but numbers are learned; leave it out")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigError(f"{said}: names {twice[0]!r} twice; name each class once")
-    if set(names) == set(listing.class_names):
-        places: tuple[int, ...] | None = tuple(names.index(name) for name in listing.class_names)
+    known = _places(names)
+    if len(known) == len(names) and {*known} == {*map(composed, listing.class_names)}:
+        places: tuple[int, ...] | None = tuple(known[composed(name)] for name in listing.class_names)
+    elif {*names} == {*listing.class_names}:
+        places = tuple(names.index(name) for name in listing.class_names)
     else:
         places = _numbers(listing.class_names, len(names))
     if places is None:
@@ -90,14 +97,24 @@ def among(listing: Listing, names: Sequence[str]) -> Listing:
         ConfigError: If one of its classes is none of these; names it, and one that is written alike.
     """
     found = listing.class_names
-    known = {name: place for place, name in enumerate(names)}
-    places = [known[name] for name in found] if known.keys() >= {*found} else _some_numbers(found, len(names))
+    known = _places(names)
+    same = [composed(name) for name in found]
+    places = (
+        [known[name] for name in same]
+        if known.keys() >= {*same} and len({*same}) == len(same)
+        else _some_numbers(found, len(names))
+    )
     if places is None:
         raise ConfigError(f"{listing.where}: {_stranger(found, names)}")
     shown = {sample.label for sample in listing.samples} if task_of(listing.task).one_class else range(len(found))
     kept = sorted(places[label] for label in shown if label < len(found))  # the next number is that of no class
     to = {place: row for row, place in enumerate(kept)}
     return listing.renamed(tuple(names[place] for place in kept), [to.get(place, -1) for place in places])
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """Returns the place of each name, whose accents a file system or an archive may have composed otherwise."""
+    return {composed(name): place for place, name in enumerate(names)}
 
 
 def _numbers(found: Sequence[str], count: int) -> tuple[int, ...] | None:
@@ -154,24 +171,12 @@ def _stranger(found: Sequence[str], names: Sequence[str]) -> str:
 def _difference(names: Sequence[str], listing: Listing) -> str:
     lacking = sorted(set(listing.class_names) - set(names))
     added = sorted(set(names) - set(listing.class_names))
+    alike = {*map(as_seen, lacking)} & {*map(as_seen, added)}
     sides = (("it lacks", lacking), ("without images are", added))
     told = [
-        f"{what} {', '.join(map(repr, some[:_SHOWN]))}{', ...' * (len(some) > _SHOWN)}" for what, some in sides if some
+        f"{what} {', '.join(ascii(name) if as_seen(name) in alike else repr(name) for name in some[:_SHOWN])}"
+        f"{', ...' * (len(some) > _SHOWN)}"
+        for what, some in sides
+        if some
     ]
     return f"{'; '.join(told)}; mend one of the two"
-
-
-def _of_json(content: str, text: str) -> list[str]:
-    try:
-        names = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--classes {text}: no JSON list of names ({error}); write one name a line") from None
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"--classes {text}: must hold a list of names, in the order of the logits")
-    return list(names)
-
-
-def _encoding(path: Path) -> str:
-    """Returns the encoding of a text, told by its byte order mark."""
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"

@@ -1,11 +1,11 @@
 """A data set as a CSV file: an image and what it shows, a row each.
 
 Columns: `path`, relative to the file; then `class`, or `classes` (separated by ; or |, or as a list), or a column of 0
-and 1 for each class, or columns of numbers. Optional: `part` or `split` (train, val, test) or flags such as `is_valid`,
-`group` or `bag` (what an image was recorded with), and `state` (labelled, skipped or nothing, see `data_set.columns`).
-The rows are taken to be in the order of recording. Rows that nobody has labelled yet are left out and counted: by their
-state; where nobody wrote one, by an empty label. A `class` of `NONE_OF_THESE` is an image of no class, which is never
-trained on.
+and 1 for each class, or columns of numbers. Optional: `part` or `split` (train, val, test) or flags such as `is_valid`
+and `test`, `group` or `bag` (what an image was recorded with), and `state` (labelled, skipped or nothing, see
+`data_set.columns`). The rows are taken to be in the order of recording. Rows that nobody has labelled yet are left out
+and counted: by their state; where nobody wrote one, by an empty label. A `class` of `NONE_OF_THESE` is an image of no
+class, which is never trained on.
 """
 
 from __future__ import annotations
@@ -13,16 +13,27 @@ from __future__ import annotations
 import dataclasses
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cnn_perception.errors import DataError
 from cnn_perception.image.file_formats import has_picture_suffix
 from cnn_perception.image.listing import visible_folders
-from cnn_perception.label_table import STATES, ListedFiles, Row, Table, are_states, read_table, states_of
+from cnn_perception.label_table import (
+    STATES,
+    ListedFiles,
+    Row,
+    Table,
+    are_states,
+    composed,
+    is_flag,
+    read_table,
+    states_of,
+)
 from cnn_perception.label_text import NONE_OF_THESE
 from training.data import image_folder
-from training.data.names import part_of
+from training.data.names import is_missing, part_of
 from training.data.records import PARTS, Listing, Part, Sample, Source
 from training.data_set import columns
 from training.tasks.by_name import TASKS, task_of
@@ -30,10 +41,12 @@ from training.tasks.choices import TaskChoice
 from training.tasks.table import RESERVED, LabelledTable
 from training.tasks.task import LearningTask
 
+_OURS = ("part", "split")
+"""Our names of the column of the parts."""
 _OTHER_SPLITS = frozenset({"part", "split", "set", "subset", "dataset", "phase", "partition", "usage", "datasplit"})
 """What other tools call the column of the parts, in lower case without blanks and underscores."""
-_FOLDS = frozenset({"fold", "folds", "kfold", "k_fold"})
-"""What other tools call a column that divides the images for a cross-validation, in lower case."""
+_FOLDS = frozenset({"fold", "folds", "kfold", "foldid", "cvfold"})
+"""What they call a column that divides the images for a cross-validation, written likewise."""
 _ABOUT = (
     columns.STATE, columns.TOPIC, columns.CAMERA, columns.STAMP, columns.GUESS, columns.DOUBT, columns.REASON,
     columns.CLUSTER, columns.MODEL, columns.WAS,
@@ -56,12 +69,15 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         ConfigError: If task and targets contradict each other or the columns.
         DataError: If the file or a cell cannot be used; it names line and column.
     """
-    written = read_table(file, "mend --data")
-    flags = _flags_of_parts(written, targets)
+    whole = read_table(file, "mend --data")
+    written = whole.without(_empty(whole, {*_OURS}))
+    only_flags = _is_of_flags(written, task)
+    flags = {} if _says_parts(written) else _flags_of_parts(written, targets, only_flags)
     told = _with_flagged_parts(written, flags) if flags else written
     named = _with_our_columns(told, task, targets)
     _check_header(file, named.header)
-    found = named.without(_empty(named, {"part", "split"}))
+    unused = _unused_splits(named, targets, only_flags)
+    found = named.without(unused)
     if not found.rows:
         raise DataError(f"{file}: holds no rows; expected a header and an image a line")
     has_state = _has_state(found, targets)
@@ -80,7 +96,7 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         file,
         frozenset(sample.part for sample in samples) or frozenset({"train"}),
         base=file.parent,
-        has_parts=bool({"part", "split"}.intersection(header)),
+        has_parts=_says_parts(found),
         rows=len(found.rows),
         unlabelled=len(found.rows) - len(rows),
         none_of_these=len(rows) - len(known),
@@ -97,8 +113,10 @@ def read(file: Path, task: TaskChoice, targets: Sequence[str]) -> Listing:
         ignored={},
         notes=(
             *_renamings(told, named),
-            *_of_parts(named, flags),
+            *_of_parts(named, flags, unused),
+            *(_like_parts(found, labels.names) if only_flags else ()),
             *taken,
+            *_of_groups(rows),
             *(_without_state(table, rows) if has_state else ()),
         ),
     )
@@ -164,7 +182,7 @@ def _with_our_columns(table: Table, task: TaskChoice, targets: Sequence[str]) ->
     if task in ("auto", image_folder.TASK) and not targets and not {"class", "classes"}.intersection(table.header):
         found = found.naming("class")
     found = _with_groups(found)
-    if {"part", "split"}.intersection(table.header):
+    if _says_parts(table):
         return found
     others = [name for name in table.header if _is_split(name)]
     meant = [name for name in others if _names_parts(row.cells[name] for row in table.rows)]
@@ -186,12 +204,39 @@ def _with_groups(table: Table) -> Table:
     return table.renamed(meant[0], meant[0].casefold()) if len(meant) == 1 else table
 
 
-def _flags_of_parts(table: Table, targets: Sequence[str]) -> dict[str, Part]:
-    """Returns which columns flag the images of a part, as fastai's `is_valid` does, where none names the parts."""
-    if {"part", "split"}.intersection(table.header):
-        return {}
-    named = {name: part_of(name[2:]) for name in table.header if name.casefold().startswith("is")}
-    return {name: part for name, part in named.items() if part is not None and name not in _names(targets)}
+def _says_parts(table: Table) -> bool:
+    return not {*_OURS}.isdisjoint(table.header)
+
+
+def _is_of_flags(table: Table, task: TaskChoice) -> bool:
+    """Whether each column that has no meaning of its own is a class, as with `--task multilabel`."""
+    return task == "multilabel" and "classes" not in table.header
+
+
+def _flags_of_parts(table: Table, targets: Sequence[str], only_flags: bool) -> dict[str, Part]:
+    """Returns which columns flag the images of a part, as fastai's `is_valid` does, and a `test` of 0 and 1.
+
+    Where each class is a column of flags itself, `train` alone can be one of them.
+    """
+    named = {name: part for name in table.header if (part := _flagged(name)) and name not in _names(targets)}
+    plain = {name: part for name, part in named.items() if not _begins_with_is(name)}
+    are_classes = only_flags and {*plain.values()} == {"train"}
+    left_out = {name for name in plain if are_classes or not _are_flags(row.cells[name] for row in table.rows)}
+    return {name: part for name, part in named.items() if name not in left_out}
+
+
+def _flagged(name: str) -> Part | None:
+    """Returns the part whose images a column flags by its name: `is_valid`, `test`."""
+    return part_of(name[2:] if _begins_with_is(name) else name)
+
+
+def _begins_with_is(name: str) -> bool:
+    return name.casefold().startswith("is")
+
+
+def _are_flags(cells: Iterable[str]) -> bool:
+    """Whether all cells of a column say yes or no."""
+    return all(is_flag(cell) for cell in cells)
 
 
 def _with_flagged_parts(table: Table, flags: Mapping[str, Part]) -> Table:
@@ -205,28 +250,56 @@ def _with_flagged_parts(table: Table, flags: Mapping[str, Part]) -> Table:
 
 
 def _flagged_part(row: Row, flags: Mapping[str, Part]) -> Part:
+    """Returns the part that a row is flagged for; where none, the training part, or the first that no column flags."""
     found = [name for name in flags if row.flag(name)]
     if len(found) > 1:
         raise row.wrong(found[1], f"is said beside {found[0]!r}; an image belongs to one part")
-    return flags[found[0]] if found else "val" if {*flags.values()} == {"train"} else "train"
+    if found:
+        return flags[found[0]]
+    left = [part for part in PARTS if part not in flags.values()]
+    if not left:
+        raise row.wrong([*flags][-1], f"is not said, as none of {', '.join(flags)} is; an image belongs to one part")
+    return left[0]
 
 
-def _of_parts(table: Table, flags: Mapping[str, Part]) -> list[str]:
-    """Says which columns are taken for the parts, and which are not, though other tools do."""
-    if flags:
-        return [f"the column {name!r} is taken for the images of {part}" for name, part in flags.items()]
-    if {"part", "split"}.intersection(table.header):
-        return []
+def _unused_splits(table: Table, targets: Sequence[str], only_flags: bool) -> list[str]:
+    """Returns the columns that seem to divide the images, and by which they are not divided; no class is one."""
+    flags = _flags_of_parts(table, targets, only_flags)
     return [
-        f"the column {name!r} is not used; write train or val into a column 'part' to hold images out by it"
+        name
         for name in table.header
-        if name.casefold() in _FOLDS or (_is_split(name) and any(part_of(row.cells[name]) for row in table.rows))
+        if name not in (*_OURS, *_names(targets))
+        and (name in flags or _is_split(name) or _plain(name) in _FOLDS or (not only_flags and _flagged(name)))
+    ]
+
+
+def _of_parts(table: Table, flags: Mapping[str, Part], unused: Sequence[str]) -> list[str]:
+    """Says which columns are taken for the parts, and which are not, though other tools do."""
+    taken = [f"the column {name!r} is taken for the images of {part}" for name, part in flags.items()]
+    by = next((name for name in _OURS if name in table.header), "")
+    cure = "other columns say the parts"
+    if not flags:
+        cure = f"{by!r} says the parts" if by else "write train or val into a column 'part' to hold images out by it"
+    return taken + [f"the column {name!r} is not used; {cure}" for name in unused]
+
+
+def _like_parts(table: Table, classes: Sequence[str]) -> list[str]:
+    """Says which classes are called as a part is."""
+    return [
+        f"the column {name!r} is taken for a class; call it 'is_{part}' if it flags the images of the part {part}"
+        for name in classes
+        if not _says_parts(table) and (part := _flagged(name))
     ]
 
 
 def _is_split(name: str) -> bool:
     """Whether other tools call the column of the parts so."""
-    return re.sub(r"[\s_-]+", "", name).casefold() in _OTHER_SPLITS
+    return _plain(name) in _OTHER_SPLITS
+
+
+def _plain(name: str) -> str:
+    """Returns the name of a column in lower case without blanks and underscores."""
+    return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 def _empty(table: Table, names: set[str]) -> set[str]:
@@ -279,6 +352,8 @@ def _why_missing(row: Row) -> str:
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
         return f"{shown}, but an address; fetch it, and name the file"
     if other := _near(row.file.parent, text):
+        if composed(other) == composed(text):  # which looks the same
+            return f"{text[:200]!a} is no file, but {other!a} is one; write the paths so"
         return f"{shown}, but {other!r} is one; write the paths so"
     return (
         f"{shown}; paths are relative to the folder of the CSV file, and of a path of another machine the last folders "
@@ -287,16 +362,28 @@ def _why_missing(row: Row) -> str:
 
 
 def _near(folder: Path, text: str) -> str:
-    """Returns the picture that may be meant: with a suffix, or in a folder below; empty where there is none."""
+    """Returns the picture that may be meant; empty where there is none.
+
+    It has a suffix, lies in a folder below, or is called so but for upper and lower case and how accents are composed.
+    """
     try:
         for place in (folder, *visible_folders(folder)):
             path = place / text
             found = [path] if path.is_file() else [*path.parent.glob(f"{glob.escape(path.name)}.*")]
+            found = found or [one for one in _entries(path.parent) if _plainly(one.name) == _plainly(path.name)]
             if pictures := [one for one in sorted(found) if has_picture_suffix(one.name)]:
                 return str(pictures[0].relative_to(folder))
     except (OSError, ValueError, DataError):  # of names that no file can have
         pass
     return ""
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [*folder.iterdir()] if folder.is_dir() else []
+
+
+def _plainly(name: str) -> str:
+    return composed(name).casefold()
 
 
 def _part(row: Row) -> Part:
@@ -310,3 +397,13 @@ def _part(row: Row) -> Part:
 
 def _group(row: Row) -> str:
     return row.cells.get("group", row.cells.get("bag", ""))
+
+
+def _of_groups(rows: Iterable[Row]) -> list[str]:
+    """Says which groups are called as programs write that nothing is known."""
+    counts = Counter(group for row in rows if is_missing(group := _group(row)))
+    return [
+        f"{count} rows are of the group {group!r}, and stay in one part; leave such cells empty if nothing is known"
+        for group, count in counts.items()
+        if count > 1
+    ]

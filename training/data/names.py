@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cnn_perception.errors import DataError
+from cnn_perception.label_table import composed
 from cnn_perception.label_text import NONE_OF_THESE
 
 if TYPE_CHECKING:  # imports torch
@@ -36,7 +38,7 @@ _ADDED_WORDS = frozenset({
 """What they add to it, as in training_set and TrainImages."""
 _JOINED_WORDS = "set data images imgs split sdaten daten satz 集 数据 数据集 データ セット 用 데이터"
 """What they write as one word with it, as in trainset and Trainingsdaten."""
-_MISSING = frozenset({"nan", "null", "none", "n/a", "na", "#n/a", "nil", "-", "?"})
+_MISSING = frozenset({"nan", "null", "none", "n/a", "na", "#n/a", "nil", "-", "?", "unlabeled", "unlabelled"})
 """How programs write that there is no label, in lower case."""
 _LONGEST = 60
 """Characters of a class name that fit a line of a report, or of a robot's picture."""
@@ -69,12 +71,18 @@ def alike(names: Sequence[str]) -> list[str]:
     """
     groups = defaultdict(list)
     for name in names:
-        groups[_as_seen(name)].append(name)
+        groups[as_seen(name)].append(name)
     return [
-        f"the classes {', '.join(map(repr, group))} look alike and are told apart; give them one name if they are one"
+        f"the classes {', '.join(map(_shown_apart(group), group))} look alike and are told apart; give them one "
+        "name if they are one"
         for group in groups.values()
         if len(group) > 1
     ]
+
+
+def _shown_apart(names: Sequence[str]) -> Callable[[str], str]:
+    """Returns how names are shown: with the codes of their characters, where nobody would see a difference."""
+    return ascii if len({*map(composed, names)}) < len(names) else repr
 
 
 def require_storable(names: Sequence[str], where: str) -> None:
@@ -85,16 +93,38 @@ def require_storable(names: Sequence[str], where: str) -> None:
             as `NONE_OF_THESE`; names it.
     """
     for name in names:
-        if _as_seen(name) == NONE_OF_THESE:
+        if as_seen(name) == NONE_OF_THESE:
             raise DataError(
                 f"{where}: the class name {name!r} reads as {NONE_OF_THESE!r}: write it so where an image shows no "
                 "class, or rename the class"
             )
         if "\0" in name or any(unicodedata.category(character) == "Cs" for character in name):
-            shown = name.encode(errors="surrogateescape")
-            raise DataError(f"{where}: the class name {shown!r} is no UTF-8 text; rename it before training")
+            raise DataError(f"{where}: the class name {_unreadable(name)}")
         if not re.sub(r"\s", "", _visible(name)):
             raise DataError(f"{where}: the class name {name!a} shows nothing; rename it before training")
+
+
+def _unreadable(name: str) -> str:
+    """Returns a name that is no Unicode text, why not, and what to do."""
+    try:
+        content = name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half of a character, as an escape in JSON can say it
+        return f"{name!a} is no UTF-8 text; rename it before training"
+    try:
+        text = "" if "\0" in name else content.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if text:
+        return (
+            f"{text!a} cannot be read in this environment, whose encoding of file names is "
+            f"{sys.getfilesystemencoding()}; set PYTHONUTF8=1"
+        )
+    return f"{content!r} is no UTF-8 text; rename it before training"
+
+
+def is_missing(cell: str) -> bool:
+    """Returns whether a text is how programs write that nothing is known."""
+    return cell.strip().casefold() in _MISSING
 
 
 def odd(names: Sequence[str]) -> list[str]:
@@ -135,7 +165,7 @@ def _is_like_several(name: str, known: frozenset[str], only_one: bool) -> bool:
 
 
 def _oddity(name: str) -> str:
-    if name.strip().casefold() in _MISSING:
+    if is_missing(name):
         return "is how programs write that there is no label: leave such cells empty, and move such folders away"
     if name != name.strip():
         return "begins or ends with a blank, which tables of labels lose"
@@ -155,7 +185,7 @@ def _words(name: str) -> list[str]:
     return [joined[1] if (joined := _JOINED.fullmatch(word)) else word for word in words]
 
 
-def _as_seen(name: str) -> str:
+def as_seen(name: str) -> str:
     """Returns what a person sees of a name."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     visible = "".join(character for character in folded if unicodedata.category(character) != "Cf")

@@ -15,6 +15,7 @@ import numpy as np
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import FrameError
 from cnn_perception.image.file_formats import file_format, opened
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.messages import Decoded, RgbImage, Seen, decode_content, decode_file_bytes
 from cnn_perception.image.raw import MAX_PIXELS
 from cnn_perception.stream.few_bits import bits_in_use
@@ -69,7 +70,7 @@ def by_threads(work: Callable[[Path], FoundT], paths: Sequence[Path], doing: str
 def decoded_file(path: Path) -> tuple[bytes, Decoded] | ImageFinding:
     """Returns the bytes of a file and what the robot would see in them, or why it is left out."""
     try:
-        data = path.read_bytes()
+        data = read_picture(path)
         return data, decode_content(data)
     except FrameError as error:
         return ImageFinding(path, f"{error.reason}: {error}", "left out")
@@ -91,7 +92,7 @@ def read(path: Path) -> Content | ImageFinding:
 def picture(path: Path) -> RgbImage | None:
     """Decodes one file again; None where that is no longer possible."""
     try:
-        return decode_file_bytes(path.read_bytes())
+        return decode_file_bytes(read_picture(path))
     except (FrameError, OSError):
         return None
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError, ModelError
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.spec import ActivationMethod, InputSpec, ParitySource
 from cnn_perception.pipeline.preprocess import preprocess
@@ -169,6 +170,6 @@ def decoded_image(path: Path, part: ImagePart) -> RgbImage:
         DataError: If it cannot be read any more.
     """
     try:
-        return decode_file_bytes(path.read_bytes())
+        return decode_file_bytes(read_picture(path))
     except (OSError, FrameError) as error:
         raise DataError(f"{path}: this {part} image cannot be read any more ({error}); restore it") from None

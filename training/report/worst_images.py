@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cnn_perception.errors import FrameError
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.messages import RgbImage, decode_file_bytes
 from cnn_perception.model.outputs import FloatArray
 from cnn_perception.pages import data_url
@@ -156,7 +157,7 @@ def _neighbour(run: Run, sample: Sample, other: Sample, cosine: float) -> Simila
 
 def _read(sample: Sample) -> RgbImage | None:
     try:
-        return decode_file_bytes(sample.path.read_bytes())
+        return decode_file_bytes(read_picture(sample.path))
     except (FrameError, OSError):
         return None
 

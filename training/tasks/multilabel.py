@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,14 @@ from training.tasks.task import MIN_IMAGES, Flags, JudgedAnswer, Labelled, Learn
 
 THRESHOLD = 0.5
 """Score from which a class is taken to be shown where nothing better is known."""
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_LIKE_A_LIST = re.compile(r"""\[.*\]|\{.*\}|\(\s*\)|[\[{(]\s*['"].*|\w+\(\s*[\[{(].*\)|(frozen)?set\(\)""", re.DOTALL)
+"""What programs write in a cell for several things; a name in round brackets alone is none of that."""
+_EMPTY_LISTS = ("[]", "{}", "()", "set()", "frozenset()")
+_NUMBERS = re.compile(r"[\[{(][\s\d.,+-]+[\]})]")
+_NO_VECTOR = "name the classes, as in a;b, or write a column of 0 and 1 for each class"
+_SHOWN = 80
+"""Characters of a cell in an error."""
 
 
 class Multilabel(LearningTask):
@@ -207,26 +216,54 @@ class Multilabel(LearningTask):
 
 def _listed(row: Row) -> list[str]:
     """The classes of a row; an empty cell or `NONE_OF_THESE` means that none of them is in the image."""
-    if row.cells["classes"] in ("", NONE_OF_THESE, "[]"):
-        return []
     text = row.cells["classes"]
-    names = _of_list(text) or [name.strip() for name in re.split("[;|]", text)]
+    if text in ("", NONE_OF_THESE):
+        return []
+    names = _of_list(row) if _LIKE_A_LIST.fullmatch(text) else [name.strip() for name in re.split("[;|]", text)]
     if not all(names):
-        raise row.wrong("classes", f"{row.cells['classes']!r} holds an empty class; mend it")
+        raise row.wrong("classes", f"{text!r} holds an empty class; mend it")
     if NONE_OF_THESE in names:
-        raise row.wrong("classes", f"{row.cells['classes']!r} says both classes and none of them; mend it")
+        raise row.wrong("classes", f"{text!r} says both classes and none of them; mend it")
+    if {*names} <= {"0", "1"} and len({*names}) < len(names):
+        raise row.wrong("classes", f"{text[:_SHOWN]!r} is a vector of 0 and 1; {_NO_VECTOR}")
     return names
 
 
-def _of_list(text: str) -> list[str]:
-    """The names in a list as JSON and Python write it; none where it is no such list."""
-    if not text.startswith("["):
+def _of_list(row: Row) -> list[str]:
+    """The names in a list, a tuple or a set as JSON, Python and NumPy write them: quoted, and each for itself.
+
+    NumPy writes no commas. Python joins strings without a comma, so where only some lack it nobody knows what is meant.
+
+    Raises:
+        DataError: If it is none of these, or holds anything but texts.
+    """
+    text = row.cells["classes"]
+    if re.sub(r"\s", "", text) in _EMPTY_LISTS:
         return []
+    opening, *between = (gap.strip() or gap for gap in _QUOTED.split(text))
+    closing = between.pop() if between else ""
+    by_commas = all(gap == "," for gap in between)
+    by_blanks = opening == "[" and all(gap.isspace() for gap in between)
+    if (by_commas or by_blanks) and opening + closing.removeprefix(",").strip() in ("[]", "()", "{}"):
+        try:
+            return [_unquoted(one) for one in _QUOTED.findall(text)]
+        except (ValueError, SyntaxError):  # of an escape that is none
+            pass
+    if _NUMBERS.fullmatch(text):
+        raise row.wrong("classes", f"{text[:_SHOWN]!r} holds numbers in place of names; {_NO_VECTOR}")
+    raise row.wrong("classes", f"{text[:_SHOWN]!r} is no list that can be read; write it as a;b or as ['a', 'b']")
+
+
+def _unquoted(text: str) -> str:
+    """Returns what a quoted text says; JSON writes characters beyond 16 bits otherwise than Python.
+
+    Raises:
+        ValueError: If it is neither's, as SyntaxError.
+    """
     try:
-        names = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return []
-    return [str(name).strip() for name in names] if isinstance(names, list) else []
+        return str(json.loads(text)).strip()
+    except ValueError:
+        return str(ast.literal_eval(text)).strip()
 
 
 def _refuse_commas(table: LabelledTable, names: Sequence[str]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
+import unicodedata
 
 import pytest
+import yaml
 from tiny_images import write_folder
 
 from cnn_perception.errors import ConfigError
@@ -40,6 +43,114 @@ def test_one_name_a_line_or_a_json_list_is_read(tmp_path, content):
     (tmp_path / "labels.txt").write_bytes(content)
 
     assert classes_file.read(str(tmp_path / "labels.txt")) == ("turn", "go", "stop")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"turn": 0, "go": 1, "stop": 2}, indent=2),
+        json.dumps({"go": 1, "stop": 2, "turn": 0}),
+        json.dumps({"2": "stop", "0": "turn", "1": "go"}, indent=4),
+        json.dumps({"1": "turn", "2": "go", "3": "stop"}),
+        json.dumps(["turn", "go", "stop"], indent=2),
+        json.dumps({"model": "m", "id2label": {"1": "go", "0": "turn", "2": "stop"}, "layers": [1, 2]}),
+        "{0: 'turn',\n 1: 'go',\n 2: 'stop'}",
+        "['turn', 'go', 'stop']",
+        "0 turn\n1 go\n2 stop\n",
+        "1 go\n2 stop\n0 turn\n",
+        "1: turn\n2: go\n3: stop\n",
+        "0,turn\n1,go\n2,stop\n",
+        "0\tturn\n2\tstop\n1\tgo\n",
+        "1. turn\n2. go\n3. stop\n",
+        "0: 'turn',\n1: 'go',\n2: 'stop'\n",
+        "go 1\nturn 0\nstop 2\n",
+        "turn,0\ngo,1\nstop,2\n",
+        "go: 1\nstop: 2\nturn: 0\n",
+        yaml.safe_dump({"train": "a/images", "nc": 3, "names": ["turn", "go", "stop"]}),
+        yaml.safe_dump({"path": "..", "names": {0: "turn", 1: "go", 2: "stop"}, "more": [{"a": [1]}]}),
+        "nc: 3\nnames: ['turn', 'go', 'stop']\n",
+        "- turn\n- go\n- stop\n",
+        "class_id,name\n0,turn\n1,go\n2,stop\n",
+        "Name;ID;colour\ngo;1;red\nstop;2;\nturn;0;blue\n",
+        ",class\n0,turn\n1,go\n2,stop\n",
+        "label,class\n1,turn\n2,go\n3,stop\n",
+    ],
+)
+def test_what_programs_write_of_classes_and_their_numbers_is_read_in_the_order_of_the_numbers(tmp_path, content):
+    (tmp_path / "labels.txt").write_text(content)
+
+    assert classes_file.read(str(tmp_path / "labels.txt")) == ("turn", "go", "stop")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1 euro", "2 euro", "5 euro"),
+        ("50 km", "70 km/h", "120 mph"),
+        ("kind 0", "kind 1", "kind 2"),
+        ("Boeing 737", "Airbus 320"),
+        ("2", "0", "1"),
+        ("1.5", "2.5"),
+        ("2 dogs", "cat"),
+        ("a: b", "c"),
+        ("no", "yes", "null"),
+        ("identity, name", "x"),
+    ],
+)
+def test_numbers_that_belong_to_the_names_stay_in_them(tmp_path, names):
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump({"names": list(names)}))
+
+    assert classes_file.read(str(tmp_path / "labels.txt")) == names
+    assert classes_file.read(str(tmp_path / "labels.yaml")) == names
+
+
+def test_equal_names_of_lines_that_are_numbered_stay_two(tmp_path):
+    (tmp_path / "labels.txt").write_text("0: crane\n1: maillot\n2: crane\n3: go\n4: 'tench, Tinca tinca'")
+
+    assert classes_file.read(str(tmp_path / "labels.txt")) == ("crane", "maillot", "crane", "go", "tench, Tinca tinca")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("0 cat\n2 dog\n", "gives none the number 1"),
+        ("0 cat\n1 dog\n1 bird\n", "gives the number 1 to two classes"),
+        ('{"cat": 0, "dog": 2}', "gives none the number 1"),
+        ('{"cat": 0, "dog": 0}', "gives the number 0 to two classes"),
+        ('{"0": "cat", "0": "dog"}', "gives the number 0 to two classes"),
+        ("names:\n  0: cat\n  0: dog\n", "gives the number 0 to two classes"),
+        ('{"0": 1, "1": 0}', "is a map, but not one of names and numbers"),
+        ('{"cat": "dog", "go": "stop"}', "is a map, but not one of names and numbers"),
+        ('{"0": ["n01", "cat"], "1": ["n02", "dog"]}', "not of each to one name"),
+        ('{"cat": true, "dog": false}', "is a map, but not one"),
+        ("{}", "is a map"),
+        ("names:\n  - [a, b]\n", "must hold a list"),
+        ("names: [a, b\n", "no YAML, line 1"),
+        ("['cat' 'dog']", "no JSON list of names"),
+        ("name\ncat\ndog\n", "line 1, 'name', reads as the title of a column"),
+        ("id,name\n0,cat\n1,dog,x\n", "line 3 has another number of columns"),
+        ("id,name,label\n0,cat,Katze\n1,dog,Hund\n", "not of one column of names and one of their numbers"),
+        ("0 48\n1 49\n", "holds two numbers a line"),
+        ("names: &a [*a]", "must hold a list"),
+    ],
+)
+def test_a_list_of_which_nobody_knows_the_order_is_refused_in_one_line(tmp_path, content, message):
+    (tmp_path / "labels.txt").write_text(content)
+
+    with pytest.raises(ConfigError, match=rf"--classes .*labels\.txt: .*{message}") as caught:
+        classes_file.read(str(tmp_path / "labels.txt"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_read_once():
+    out, into = os.pipe()
+    os.write(into, b"turn\ngo\nstop\n")
+    os.close(into)
+    try:
+        assert classes_file.read(f"/dev/fd/{out}") == ("turn", "go", "stop")
+    finally:
+        os.close(out)
 
 
 def test_a_name_may_hold_anything_but_an_end_of_line(tmp_path):
@@ -233,3 +344,21 @@ def test_no_setting_of_a_run_lets_classes_be_missing(photos, tmp_path):
     assert not {"may_lack_classes", "can_choose"} & settings.keys()
     with pytest.raises(ConfigError, match="without images are 'wait', 'yield'"):
         load_images(photos, DataOptions.of(settings))
+
+
+@pytest.mark.parametrize(("folder", "line"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_that_are_composed_otherwise_are_the_same_class(tmp_path, folder, line):
+    said, there = (unicodedata.normalize(form, "caf\u00e9") for form in (line, folder))
+    photos = write_folder(tmp_path / "photos", {there: 6, "bar": 7})
+
+    data = load(photos, (said, "bar"))
+    some = among(photos, ("bar", "stop", said))
+
+    assert data.class_names == (said, "bar")
+    assert [sample.path.parent.name for sample in data.samples if sample.label == 0] == [there] * 6
+    assert some.class_names == ("bar", said)
+
+
+def test_names_that_look_the_same_are_shown_with_how_they_differ(photos):
+    with pytest.raises(ConfigError, match=r"it lacks 'go'; without images are 'go\\u200b'; mend"):
+        load(photos, ("turn", "go\u200b", "stop"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -432,3 +434,239 @@ def test_what_is_no_table_is_refused_in_a_line_of_a_line_s_length(images, conten
 def test_a_class_of_few_images_that_reads_as_several_is_refused_with_that(images):
     with pytest.raises(DataError, match=r"class 'a\|b' has 1 usable images.*'a\|b' reads as several names"):
         load(table(images, ["class"], [("a|b" if i == 3 else "ab"[i % 2],) for i in range(20)]))
+
+
+WITH_LIST = {
+    "numpy": [str(np.array(names)) for names in (["cat", "dog"], ["cat"], ["it's", "dog"], [])],
+    "python": [str(names) for names in (["cat", "dog"], ["cat"], ["it's", "dog"], [])],
+    "tuple": [str(names) for names in (("cat", "dog"), ("cat",), ("it's", "dog"), ())],
+    "set": [str(names) for names in ({"cat", "dog"}, {"cat"}, {"it's", "dog"}, set())],
+    "json": [json.dumps(names) for names in (["cat", "dog"], ["cat"], ["it's", "dog"], [])],
+}
+
+
+@pytest.mark.parametrize("written", WITH_LIST)
+def test_what_programs_write_for_several_classes_is_read_as_these_classes(images, written):
+    file = images / "labels.csv"
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows(
+            [("path", "classes"), *((f"i/{i:02}.png", WITH_LIST[written][i % 4]) for i in range(20))]
+        )
+
+    data = load(file)
+
+    assert data.class_names == ("cat", "dog", "it's")
+    assert [s.values for s in data.samples[:4]] == [(1, 1, 0), (1, 0, 0), (0, 1, 1), (0, 0, 0)]
+
+
+def test_a_long_array_of_numpy_that_goes_over_several_lines_is_read(images):
+    names = [f"kind {number:03}" for number in range(60)]
+    assert "\n" in str(np.array(names))
+    file = images / "labels.csv"
+    with file.open("w", newline="") as text:
+        rows = ((f"i/{i:02}.png", str(np.array(names[i:]))) for i in range(20))
+        csv.writer(text).writerows([("path", "classes"), *rows])
+
+    assert load(file).class_names == tuple(names)
+
+
+def test_characters_beyond_16_bits_are_read_from_json(images):
+    cells = [json.dumps(["\U0001f600", "dog"]), json.dumps(["dog"])] * 10
+    file = images / "labels.csv"
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows([("path", "classes"), *((f"i/{i:02}.png", cell) for i, cell in enumerate(cells))])
+
+    assert load(file).class_names == ("dog", "\U0001f600")
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ("['cat', 'dog' 'bird']", "no list that can be read"),
+        ("['cat''dog']", "no list that can be read"),
+        ("{'cat' 'dog'}", "no list that can be read"),
+        ("('cat' 'dog')", "no list that can be read"),
+        ("['cat', None]", "no list that can be read"),
+        ("['cat', ['dog']]", "no list that can be read"),
+        ("['cat', 'dog'", "no list that can be read"),
+        ("{'cat': 1}", "no list that can be read"),
+        ("[cat, dog]", "no list that can be read"),
+        ("{cat,dog}", "no list that can be read"),
+        ("array(['cat', 'dog'], dtype=object)", "no list that can be read"),
+        ("[1, 0, 1]", "holds numbers in place of names"),
+        ("[1 0 1]", "holds numbers in place of names"),
+        ("[0. 1.]", "holds numbers in place of names"),
+        ("1;0;1", "is a vector of 0 and 1"),
+        ("['1', '0', '0']", "is a vector of 0 and 1"),
+    ],
+)
+def test_a_list_of_which_nobody_knows_what_it_says_is_refused(images, cell, problem):
+    file = images / "labels.csv"
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows([("path", "classes"), ("i/00.png", "cat"), ("i/01.png", cell)])
+
+    with pytest.raises(DataError, match=rf"line 3, column 'classes': .*{problem}.* as.* a;b") as error:
+        load(file)
+    assert "\n" not in str(error.value)
+
+
+def test_brackets_in_a_name_are_part_of_it(images):
+    cells = ["(unknown)", "car (red);[x] bus", "bus {old}", "car (red)"] * 5
+
+    data = load(table(images, ["classes"], [(cell,) for cell in cells]))
+
+    assert data.class_names == ("(unknown)", "[x] bus", "bus {old}", "car (red)")
+
+
+def parts(data):
+    """The part of each image by its number; val is drawn where the table names none."""
+    return {int(s.path.stem): s.part for s in data.samples}
+
+
+HELD_OUT = (3, 7, 10, 12)
+"""Rows that are flagged, two of each class of CLASSES."""
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "is_valid", "IsVal"])
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("True", "False"), ("1.0", "0.0"), ("yes", "no")])
+def test_a_column_of_flags_called_as_a_part_holds_its_images_out(images, name, yes, no):
+    rows = [(*cells, yes if i in HELD_OUT else no) for i, cells in enumerate(CLASSES)]
+
+    data = load(table(images, ["class", name], rows))
+
+    assert parts(data) == {i: "val" if i in HELD_OUT else "train" for i in range(20)}
+    assert f"the column {name!r} is taken for the images of val" in data.warnings
+
+
+@pytest.mark.parametrize(
+    ("names", "flagged", "expected"),
+    [
+        (("train",), ("1", "0", "0", "1"), ("train", "val", "val", "train")),
+        (("train", "val"), ("10", "01", "00", "10"), ("train", "val", "test", "train")),
+        (("train", "test"), ("10", "01", "00", "10"), ("train", "test", "val", "train")),
+        (("train", "val", "test"), ("100", "010", "001", "100"), ("train", "val", "test", "train")),
+        (("valid", "test"), ("00", "10", "01", "00"), ("train", "val", "test", "train")),
+    ],
+)
+def test_an_image_that_no_column_flags_is_of_the_part_that_has_none(images, names, flagged, expected):
+    rows = [(CLASSES[i][0], *flagged[i // 2 % 4]) for i in range(20)]
+
+    data = load(table(images, ["class", *names], rows))
+
+    assert parts(data) == {i: expected[i // 2 % 4] for i in range(20)}
+
+
+def test_an_image_that_is_of_none_of_three_flagged_parts_is_refused(images):
+    rows = [("a", "1", "0", "0"), ("b", "0", "0", "0")]
+
+    with pytest.raises(DataError, match=r"line 3, column 'test': is not said, as none of train, val, test is"):
+        load(table(images, ["class", "train", "val", "test"], rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("set", "0120"), ("Subset", "1101"), ("test", "AABB"), ("valid", "0250"), ("fold", "0123"), ("K-Fold", "1234"),
+        ("fold_id", "0011"),
+    ],
+)  # fmt: skip
+def test_a_column_that_may_divide_the_images_and_is_not_used_is_said(images, name, cells):
+    rows = [(CLASSES[i][0], cells[i % 4]) for i in range(20)]
+
+    data = load(table(images, ["class", name], rows))
+
+    said = f"the column {name!r} is not used; write train or val into a column 'part' to hold images out by it"
+    assert said in data.warnings
+
+
+@pytest.mark.parametrize("name", ["fold", "kfold", "set", "is_valid", "test", "Phase"])
+@pytest.mark.parametrize("part", ["part", "split"])
+def test_what_divides_the_images_is_no_class_beside_the_parts(images, name, part):
+    rows = [(*flags, "val" if i % 5 == 0 else "train", str(i % 2)) for i, flags in enumerate(ONE_HOT)]
+
+    data = load(table(images, ["wet", "dark", part, name], rows), task="multilabel")
+
+    assert data.class_names == ("wet", "dark")
+    assert parts(data) == {i: "val" if i % 5 == 0 else "train" for i in range(20)}
+    assert f"the column {name!r} is not used; {part!r} says the parts" in data.warnings
+
+
+ONE_HOT = [("1", "0"), ("0", "1"), ("1", "1"), ("0", "0")] * 5
+
+
+@pytest.mark.parametrize("cells", ["0101", "0123"])
+def test_a_fold_is_no_class_of_a_table_of_flags(images, cells):
+    rows = [(*flags, cells[i % 4]) for i, flags in enumerate(ONE_HOT)]
+
+    data = load(table(images, ["wet", "dark", "fold"], rows), task="multilabel")
+
+    assert data.class_names == ("wet", "dark")
+    assert [s.values for s in data.samples[:2]] == [(1, 0), (0, 1)]
+    assert any(warning.startswith("the column 'fold' is not used") for warning in data.warnings)
+
+
+def test_train_alone_among_classes_of_flags_is_one_of_them_and_test_is_not(images):
+    rows = [(*flags, str(int(i in HELD_OUT))) for i, flags in enumerate(ONE_HOT)]
+
+    vehicles = load(table(images, ["car", "bus", "train"], rows), task="multilabel")
+    held_out = load(table(images, ["car", "bus", "test"], rows), task="multilabel")
+
+    assert vehicles.class_names == ("car", "bus", "train")
+    assert any("'train' is taken for a class; call it 'is_train'" in warning for warning in vehicles.warnings)
+    assert held_out.class_names == ("car", "bus")
+    assert [number for number, part in parts(held_out).items() if part == "test"] == list(HELD_OUT)
+
+
+def test_flags_count_where_the_column_of_the_parts_is_empty(images):
+    rows = [(*cells, "", str(int(i in HELD_OUT))) for i, cells in enumerate(CLASSES)]
+
+    data = load(table(images, ["class", "part", "is_valid"], rows))
+
+    assert [number for number, part in parts(data).items() if part == "val"] == list(HELD_OUT)
+
+
+def accents(form):
+    return unicodedata.normalize(form, "caf\u00e9")
+
+
+@pytest.mark.parametrize(("written", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_is_found_whose_accents_are_composed_otherwise(tmp_path, written, there):
+    for name in ("a", "b"):
+        write_folder(tmp_path / accents(there), {f"{name}{accents(written)}": 6}, first_seed=100 * ord(name))
+    rows = [f"{accents(written)}/{name}{accents(there)}/{i:02}.png,{name}" for name in "ab" for i in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows]), encoding="utf-8")
+
+    data = load(tmp_path / "labels.csv")
+
+    assert len(data.samples) == 12
+    assert all(s.path.is_file() and s.path.parent.name[0] == data.class_names[s.label] for s in data.samples)
+
+
+def test_of_two_files_that_differ_in_their_accents_alone_the_one_that_is_written_so_is_meant(images):
+    for form, number in (("NFC", 0), ("NFD", 1)):
+        (images / "i" / f"{number:02}.png").rename(images / "i" / f"{accents(form)}.png")
+    lines = [
+        f"i/{accents('NFC')}.png,a",
+        f"i/{accents('NFD')}.png,b",
+        *(f"i/{i:02}.png,{'ab'[i % 2]}" for i in range(2, 20)),
+    ]
+    (images / "labels.csv").write_text("\n".join(["path,class", *lines]), encoding="utf-8")
+
+    names = [sample.path.name for sample in load(images / "labels.csv").samples]
+
+    assert names.count(f"{accents('NFC')}.png") == names.count(f"{accents('NFD')}.png") == 1
+
+
+def test_a_file_whose_name_differs_in_upper_and_lower_case_is_named(images):
+    (images / "labels.csv").write_text("path,class\ni/00.PNG,a\n")
+
+    with pytest.raises(DataError, match=r"line 2, column 'path': 'i/00.PNG' is no file, but 'i/00.png' is one"):
+        load(images / "labels.csv")
+
+
+def test_rows_that_a_group_joins_that_says_nothing_is_known_are_said(images):
+    rows = [(*cells, "nan" if i < 4 else f"g{i}") for i, cells in enumerate(CLASSES)]
+
+    (warning,) = [one for one in load(table(images, ["class", "group"], rows)).warnings if "group" in one]
+
+    assert warning.startswith("4 rows are of the group 'nan', and stay in one part; leave such cells empty")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,11 @@ import pytest
 from frames import saved
 from PIL import Image
 
+from cnn_perception.errors import FrameError
+from cnn_perception.image.messages import read_image
 from training.data.checks.findings import KINDS
 from training.data.records import ImageFinding
-from training.data.scan import BESIDE_PIXELS, NEARLY_BLACK, Content, read
+from training.data.scan import BESIDE_PIXELS, NEARLY_BLACK, Content, picture, read
 
 PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8))
 
@@ -47,3 +50,28 @@ def test_a_file_of_other_numbers_is_left_out_by_what_they_are(tmp_path: Path):
     found = read(path)
     assert isinstance(found, ImageFinding)
     assert found.reason.startswith("depth: the TIFF's pixels are 3 floating-point numbers of 32 bits")
+
+
+def test_a_file_with_holes_that_claims_terabytes_is_left_out_before_it_is_read(tmp_path: Path):
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(PICTURE, "PNG"))
+    try:
+        os.truncate(path, 2**43)
+    except OSError:
+        pytest.skip("this file system has no files of 8 TiB")
+
+    found = read(path)
+
+    assert isinstance(found, ImageFinding)
+    assert found.reason == "size: the file has 8796093022208 bytes; at most 2147483648 are accepted of a picture"
+    assert picture(path) is None
+    with pytest.raises(FrameError, match=r"a\.png: the file has 8796093022208 bytes") as error:
+        read_image(path)
+    assert error.value.reason == "size"
+
+
+def test_a_larger_file_than_its_picture_is_read(tmp_path: Path):
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(PICTURE, "PNG") + bytes(1000))
+
+    assert isinstance(read(path), Content)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError, FrameError, one_line
+from cnn_perception.image.limits import read_picture
 from cnn_perception.image.listing import image_files, in_words
 from cnn_perception.image.messages import EncodedFile
 from cnn_perception.label_table import ListedFiles, Row, read_table
@@ -93,7 +94,9 @@ class RecordedFrames:
 
 def _content(path: Path) -> EncodedFile | FrameError:
     try:
-        return EncodedFile.from_folder(path.read_bytes())
+        return EncodedFile.from_folder(read_picture(path))
+    except FrameError as error:
+        return FrameError(error.reason, f"{path}: {error}")
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         return FrameError("unreadable", f"{path}: cannot be read ({one_line(error)})")
 
