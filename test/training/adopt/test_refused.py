@@ -273,7 +273,9 @@ def test_names_that_are_not_one_for_each_output_are_refused(tmp_path, capsys, na
 def test_names_in_another_order_than_the_files_own_are_refused(tmp_path, capsys):
     proto = says({"names": str(dict(enumerate(CLASSES)))})
 
-    assert "its class 0 is 'ant', --classes says 'eel'" in refusal(tmp_path, capsys, proto, CLASSES[::-1])
+    assert "its class 0 is 'ant' by its 'names', --classes says 'eel'" in refusal(
+        tmp_path, capsys, proto, CLASSES[::-1]
+    )
 
 
 def test_names_of_the_file_that_would_steer_a_terminal_are_none(tmp_path, capsys):
