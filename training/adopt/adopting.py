@@ -276,6 +276,8 @@ def _notes(made: _Made, options: Options, carried: Carried) -> list[str]:
     """Says what was found and done, as far as the description does not say it."""
     scores = made.scores
     told = [f"the answer is its output {scores.name!r}"]
+    if scores.sorted_in:
+        told.append(f"its output {scores.sorted_in!r} holds the same numbers in another order for each image")
     if scores.behind:
         told.append(f"the {scores.behind} at its end is taken off: the logits are {scores.logits!r}")
     if scores.form == "logarithm":
