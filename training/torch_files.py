@@ -13,7 +13,7 @@ import pickletools
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,6 +45,8 @@ _BEGINNINGS = (
     (b"{", "is JSON text, not weights; name the file of weights beside it"),
 )
 """How files begin that are named as weights by mistake, and what they are."""
+_DEEPEST = 5
+"""Levels of dictionaries in which settings are looked for."""
 _SAFETENSORS_HEADER = 100_000_000
 """Most bytes of a header of safetensors. Source: huggingface/safetensors, README, "Format"."""
 
@@ -164,6 +166,26 @@ def attributes(value: object) -> Mapping[Any, Any]:
     if isinstance(value, Mapping):
         return {**vars(value), **value} if isinstance(value, OrderedDict) else value
     return vars(value) if isinstance(value, StandIn) else {}
+
+
+def mappings(content: object) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Yields the dictionaries in a file's content, and objects as those of their attributes, the outer ones first.
+
+    Yields:
+        The keys that lead to one, with dots between them, and what it holds.
+    """
+    level: list[tuple[str, object]] = [("", content)]
+    seen = {id(content)}
+    for _ in range(_DEEPEST):
+        inner: list[tuple[str, object]] = []
+        for place, value in level:
+            found = attributes(value)
+            yield place, found
+            for key, one in found.items():
+                if isinstance(one, Mapping | StandIn) and id(one) not in seen:
+                    seen.add(id(one))  # a file can nest a dictionary in itself
+                    inner.append((f"{place}.{key}" if place else str(key), one))
+        level = inner
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401

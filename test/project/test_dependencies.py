@@ -83,7 +83,7 @@ TRAINING: list[dict[str, set[str]]] = [
     },
     {"recipes": set(), "data_set": set()},
     {"data": {"numpy", "cv2", "PIL", "tqdm"}},
-    {"config": set(), "checkpoint": {"torch"}},
+    {"class_names": set(), "config": set(), "checkpoint": {"torch"}},
     {
         "moved_data": set(),
         "scored_tests": set(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -21,6 +22,7 @@ from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
 from cnn_perception.image.messages import decode_file_bytes
 from training.check import main
 from training.config import make
+from training.data.load import DataOptions, load_images
 from training.loop.run import open_run
 
 
@@ -318,6 +320,80 @@ def test_near_duplicates_across_the_split_are_a_warning_with_the_pairs(tmp_path,
     assert code == EXIT_OK
     assert "warning: 1 image: near duplicate across parts" in said
     assert findings == [("again.jpg", f"near duplicate across parts of {original} in train", "warning")]
+
+
+def roboflow(name, number):
+    """The name of a copy in an export of Roboflow: a hash of 32 hexadecimal digits behind the picture's own."""
+    return f"{name}_png.rf.{number:032x}.jpg"
+
+
+def augmentor(name, number):
+    """The same of Augmentor, which adds a UUID of version 4."""
+    return f"a_original_{name}.png_{number:08x}-0000-4000-8000-000000000000.png"
+
+
+def write_copies(root, counts, named, copies=3):
+    """Pictures that have nothing in common, of which the names say that each three come of one."""
+    for seed, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            for copy in range(copies):
+                number = copies * index + copy
+                pixels = scene(5000 * (seed + 1) + number, 24, 40)
+                Image.fromarray(pixels).save(root / name / named(f"{index:02}", number))
+    return root
+
+
+@pytest.mark.parametrize("named", [roboflow, augmentor])
+@pytest.mark.parametrize("options", [{}, {"split": "tail"}, {"folds": 4}], ids=["random", "tail", "folds"])
+def test_augmented_copies_of_one_picture_are_held_out_together_by_their_names(tmp_path, named, options):
+    root = write_copies(tmp_path / "d", {"a": 11, "b": 11}, named)
+
+    data = load_images(root, DataOptions(**options))
+
+    parts = {}
+    for sample in data.samples:
+        picture = re.search(r"(?:^|_original_)(\d\d)", sample.path.name)[1]
+        parts.setdefault((sample.label, picture), set()).add(sample.part)
+    assert len(parts) == 22  # a 03 of class a and a 03 of class b are two pictures
+    assert {len(each) for each in parts.values()} == {1}
+    assert {part for each in parts.values() for part in each} == {"train", "val"}
+
+
+def test_what_names_say_of_augmented_copies_is_said_in_a_line(tmp_path, check):
+    root = write_copies(tmp_path / "d", {"a": 11, "b": 11}, roboflow)
+
+    code, said, findings = check(root)
+
+    assert code == EXIT_OK
+    assert said.count("66 images are augmented copies by their names, such as 00_png.rf.") == 1
+    assert "frames of a recording" not in said
+    assert {reason.partition(" of ")[0] for _, reason, _ in findings} == {"augmented copy"}
+
+
+@pytest.mark.parametrize("named", [roboflow, augmentor])
+def test_augmented_copies_of_one_picture_in_two_parts_are_told_with_the_pairs(tmp_path, check, named):
+    root = write_copies(tmp_path / "d" / "train", {"a": 10, "b": 10}, named).parent
+    for path in write_scenes(root / "val", {"a": 6, "b": 6}, first_seed=90_000).glob("*/*.png"):
+        path.rename(path.with_stem(f"other {path.stem}"))
+    leak = root / "val" / "a" / named("03", 999)
+    Image.fromarray(scene(77, 24, 40)).save(leak)
+
+    code, said, findings = check(root)
+
+    assert code == EXIT_OK
+    assert "warning: 1 image: augmented copy across parts" in said
+    original = root / "train" / "a" / named("03", 9)
+    across = [row for row in findings if "across" in row[1]]
+    assert across == [(leak.name, f"augmented copy across parts of {original} in train", "warning")]
+
+
+@pytest.mark.parametrize("name", ["00_png.rf.12.jpg", "a_original_00.png", "00.rf.png"])
+def test_names_that_only_begin_like_those_of_copies_bind_nothing(tmp_path, check, name):
+    root = folder(tmp_path)
+    (root / "a" / "07.png").rename(root / "a" / name)
+
+    assert "augmented" not in check(root)[1]
 
 
 def test_near_duplicates_are_kept_together_where_the_tool_splits(tmp_path, check):

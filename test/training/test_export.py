@@ -303,7 +303,8 @@ def test_random_weights_are_exported_for_a_number_of_classes(tmp_path):
             "googlenet takes ImageNet's --mean and --std",
         ),
         (["squeezenet1_1", "--classes", "1"], "at least 2 are needed"),
-        (["squeezenet1_1", "--classes", "3", "--tolerance", "0"], "must be above 0"),
+        (["squeezenet1_1", "--classes", "3", "--tolerance", "0"], "--tolerance 0: must be above 0"),
+        (["squeezenet1_1", "--classes", "3", "--parity-images", "0"], "--parity-images 0: must be above 0"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(tmp_path, capsys, options, message):

@@ -31,7 +31,8 @@ from cnn_perception.model.spec import (
     PrecisionRecord,
     TrainingRecord,
 )
-from training.adopt import certificate, class_names, labels, measuring
+from training import class_names
+from training.adopt import certificate, labels, measuring
 from training.adopt.foreign_file import ForeignModel, read
 from training.adopt.graph import batches, head, image_input, own_normalisation, rewriting, scores_output
 from training.adopt.graph.completing import completed
@@ -42,6 +43,7 @@ from training.adopt.labels import Labels
 from training.adopt.preparation import as_exported, doubts, input_of
 from training.adopt.reference import Reference
 from training.adopt.remarks import Remark
+from training.class_names import Carried
 from training.config.preparation import Preparation
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image
@@ -140,7 +142,7 @@ def adopt(options: Options) -> Adopted:
     require_own_model(options.output)
     make_folder(options.output.parent)
     foreign = read(options.model)
-    carried = class_names.of_metadata(foreign.metadata)
+    carried = class_names.carried(foreign.metadata)
     names = class_names.settled(options.classes, carried, str(options.model))
     preparation, assumed = as_exported(options.preparation, foreign)
     made = _made(foreign, options, preparation, names)
@@ -270,10 +272,12 @@ def _if_wrong(scores: ScoresOutput) -> str:
     return f"; if they are scores the file is wrong, {wrong}: see what --data says of it"
 
 
-def _notes(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
+def _notes(made: _Made, options: Options, carried: Carried) -> list[str]:
     """Says what was found and done, as far as the description does not say it."""
     scores = made.scores
     told = [f"the answer is its output {scores.name!r}"]
+    if scores.sorted_in:
+        told.append(f"its output {scores.sorted_in!r} holds the same numbers in another order for each image")
     if scores.behind:
         told.append(f"the {scores.behind} at its end is taken off: the logits are {scores.logits!r}")
     if scores.form == "logarithm":
@@ -295,6 +299,4 @@ def _notes(made: _Made, options: Options, carried: Sequence[str]) -> list[str]:
         told.append("no last linear layer was found: the embedding is the logits")
     if made.image.channels == 1:
         told.append("takes grey images: 0.299 red + 0.587 green + 0.114 blue")
-    if options.classes and carried and tuple(options.classes) != tuple(carried):
-        told.append(f"its own metadata names other classes: {', '.join(carried[:3])}, ...")
-    return told
+    return [*told, *carried.remarks(options.classes)]

@@ -22,9 +22,8 @@ from cnn_perception.errors import ModelError, one_line
 from cnn_perception.model.onnx_file import LARGEST_FILE_BYTES, what_not_onnx
 from cnn_perception.model.spec import METADATA_KEY
 from training.adopt.graph.tensors import Tensors
+from training.class_names import NAMES_OF_DICTIONARY
 
-NAMES_OF_DICTIONARY = "classlabels_strings"
-"""The key of `ForeignModel.metadata` under which they are, called as ZipMap calls them."""
 OLDEST_OPSET = 13
 """Of ONNX's own operators: from it on Softmax is along one axis, and axes are inputs, as in what is added here."""
 _UPGRADED_OPSET = 17

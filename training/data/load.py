@@ -215,14 +215,19 @@ def _checked(source: Path | Sequence[Path], options: DataOptions, findings_csv: 
     write_findings(findings_csv, [*findings, *look_alikes.findings(listing, listing, alike)])
     require_images(listing, findings, advice, strict=options.strict, on_conflict=options.on_conflict)
 
-    recording = (*look_alikes.not_sought(contents), *look_alikes.of_a_recording(listing, alike, options.split))
+    recording = (
+        *look_alikes.kept_together(listing, alike),
+        *look_alikes.not_sought(contents),
+        *look_alikes.of_a_recording(listing, alike, options.split),
+    )
     return _Checked(listing, same, alike, tuple(findings), _digest(listing, contents), recording)
 
 
 def _divided(checked: _Checked, options: DataOptions, findings_csv: Path | None) -> LabelledImages:
     """Divides checked images, and lists what was found about them."""
     listing = checked.listing
-    samples = divide(listing, checked.same, np.concatenate([*checked.alike.values()]), options.division)
+    alike = np.concatenate([*checked.alike.values()])
+    samples = divide(listing, checked.same, alike, options.division, checked.alike[look_alikes.AUGMENTED])
     kept = listing.keep(samples)
     findings = [*checked.findings, *look_alikes.findings(listing, kept, checked.alike)]
     write_findings(findings_csv, findings)

@@ -81,7 +81,9 @@ def _group(path: Path, pattern: re.Pattern[str]) -> str:
     return match[which]
 
 
-def divide(listing: Listing, together: Pairs, alike: Pairs, division: Division) -> tuple[Sample, ...]:
+def divide(
+    listing: Listing, together: Pairs, alike: Pairs, division: Division, augmented: Pairs | None = None
+) -> tuple[Sample, ...]:
     """Holds out validation and test images where the data set does not do so itself.
 
     Every class gives round(n x fraction) images, at least one and never all, as nearly as the units allow. A random
@@ -92,6 +94,8 @@ def divide(listing: Listing, together: Pairs, alike: Pairs, division: Division) 
         together: Indices of samples that must not be parted.
         alike: Indices of samples that should not be.
         division: The shares; with folds, only the images of the training part are returned.
+        augmented: Those of `alike` that should not be parted at the end of a recording either, whose other frames all
+            look alike.
 
     Returns:
         The samples with their parts.
@@ -99,8 +103,9 @@ def divide(listing: Listing, together: Pairs, alike: Pairs, division: Division) 
     Raises:
         DataError: If the groups leave a class without images to train with or to hold out.
     """
+    kept = alike if division.by == "random" else augmented
     try:
-        return _divide(listing, [together, alike] if division.by == "random" else [together], division)
+        return _divide(listing, [together] if kept is None else [together, kept], division)
     except DataError:
         return _divide(listing, [together], division)
 

@@ -83,8 +83,10 @@ def export(
         ConfigError: If a setting is out of range, or the network cannot be exported.
         DataError: If the checkpoint does not fit its architecture, or the file cannot be written.
     """
-    if (tolerance is not None and not tolerance > 0) or parity_images < 1:
-        raise ConfigError(f"tolerance {tolerance:g}, parity images {parity_images}: both must be above 0")
+    if tolerance is not None and not tolerance > 0:
+        raise ConfigError(f"--tolerance {tolerance:g}: must be above 0")
+    if parity_images < 1:
+        raise ConfigError(f"--parity-images {parity_images}: must be above 0")
     make_folder(output.parent)
     require_own_model(output)
     if members and score_map_stride is not None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception.commands import Done, exit_code, program
+from training.class_names import require_possible
 from training.inspect.sources import of_backbone, of_file
 from training.inspect.stack import of_text
 from training.inspect.table import COLUMNS, as_text, rows
@@ -79,7 +80,7 @@ def _show(options: argparse.Namespace, size: tuple[int, int] | None) -> int:
     else:
         title = options.backbone
         usual = library_of(title).input_of(title)
-        table = of_backbone(title, options.classes or 1000, *(size or (usual.height, usual.width)))
+        table = of_backbone(title, require_possible(options.classes or 1000), *(size or (usual.height, usual.width)))
     print(as_text(table))
     if options.csv:
         write_csv(options.csv, COLUMNS, [[row[name] for name in COLUMNS] for row in rows(table)])

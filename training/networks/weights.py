@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
 
 from cnn_perception.errors import printable
 from cnn_perception.model.spec import InputSpec
-from training.checkpoint import is_own
 from training.config.normalisation import Colours, as_text
 from training.networks.fitting import classifier_name, load_fitting
 from training.networks.libraries.by_name import library_of
 from training.networks.libraries.library import Published
-from training.torch_files import attributes, read_tensors
+from training.torch_files import mappings, read_tensors
 
 __all__ = ["Loaded", "classifier_name", "load_weights", "published_weights"]
 
@@ -33,27 +33,37 @@ class Loaded:
         note: What of a file was taken and what was left out, in a line; empty without a file.
         head: Whether they include the last layer.
         classes: How many the last layer in the file has; 0 if it has none of the name.
-        ours: Whether the file is a checkpoint of this package.
-        normalisation: With which mean and standard deviation they were trained; None where their file says nothing.
+        said: With which mean and standard deviation they were trained, by the keys under which the file says it, or
+            the library; several only where these differ.
     """
 
     origin: str
     note: str = ""
     head: bool = False
     classes: int = 0
-    ours: bool = False
-    normalisation: Normalisation | None = None
+    said: Mapping[str, Normalisation] = field(default_factory=dict)
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """The one mean and standard deviation that is said; None where nothing or several are."""
+        return next(iter(self.said.values())) if len(self.said) == 1 else None
 
     def lines(self, size: InputSpec) -> list[str]:
         """Says what was taken, and if the weights were trained with another normalisation than they will get."""
         lines = [self.note] if self.note else []
-        if self.normalisation and not _are_near(self.normalisation, (size.mean, size.std)):
-            mean, std = map(as_text, self.normalisation)
-            lines.append(f"warning: these weights were trained with other colours: give --mean {mean} --std {std}")
+        if self.said and not any(_are_near(one, (size.mean, size.std)) for one in self.said.values()):
+            lines.append(f"warning: these weights were trained with other colours: give {self.flags()}")
         return lines
 
+    def flags(self) -> str:
+        """Returns the flags that give what is said."""
+        told = [f"--mean {as_text(mean)} --std {as_text(std)}" for mean, std in self.said.values()]
+        if len(told) == 1:
+            return told[0]
+        return " or ".join(f"{flags} (its {printable(key)!r})" for flags, key in zip(told, self.said, strict=True))
 
-def load_weights(model: nn.Module, name: str, source: str) -> Loaded:
+
+def load_weights(model: nn.Module, name: str, source: str, content: object = None) -> Loaded:
     """Loads published weights into a model; only its last layer may differ, and stays as it is where it does.
 
     Args:
@@ -61,6 +71,7 @@ def load_weights(model: nn.Module, name: str, source: str) -> Loaded:
         name: Name of its architecture.
         source: `imagenet` for its library's download, `none`, or the path of a file that torch or safetensors wrote,
             with tensors of any float width in the library's names, under any keys and prefix.
+        content: What is in that file, where it was read already.
 
     Raises:
         ConfigError: If the weights cannot be read or do not fit the architecture.
@@ -71,15 +82,13 @@ def load_weights(model: nn.Module, name: str, source: str) -> Loaded:
         published = published_weights(name)
         origin = f"imagenet ({published.title})"
         fit = load_fitting(model, name, library_of(name).converted(model, published.state()), origin)
-        return Loaded(origin, "", fit.head, fit.classes, normalisation=_expected(name, source))
+        return Loaded(origin, "", fit.head, fit.classes, said=_expected(name, source))
     path = Path(source)
-    content = read_tensors(path)
+    content = read_tensors(path) if content is None else content
     origin = f"{path.name} sha256:{_sha256(path)[:12]}"
     fit = load_fitting(model, name, library_of(name).converted(model, content), origin)
     note = printable(f"{path.name}: {fit.in_words(name)}")
-    return Loaded(
-        origin, note, fit.head, fit.classes, is_own(content), _normalisation(content) or _expected(name, source)
-    )
+    return Loaded(origin, note, fit.head, fit.classes, _normalisations(content) or _expected(name, source))
 
 
 def published_weights(name: str) -> Published:
@@ -91,22 +100,27 @@ def published_weights(name: str) -> Published:
     return library_of(name).published(name)
 
 
-def _expected(name: str, source: str) -> Normalisation | None:
+def _expected(name: str, source: str) -> dict[str, Normalisation]:
     """Returns the mean and standard deviation that a library says its weights were trained with, if it does."""
     said = library_of(name).expects(name, source)
-    return (said.mean, said.std) if said else None
+    return {"library": (said.mean, said.std)} if said else {}
 
 
-def _normalisation(content: object) -> Normalisation | None:
-    """Returns the mean and standard deviation that a file says its weights were trained with, if it does."""
-    whole = attributes(content)
-    for key in ("input", "args", "hyper_parameters", "hparams", "config", "pretrained_cfg", "cfg"):
-        said = attributes(whole.get(key))
+def _normalisations(content: object) -> dict[str, Normalisation]:
+    """Returns each mean and standard deviation that a file says its weights were trained with, by their keys.
+
+    They are looked for beside the weights and in whatever settings lie there. Tensors of these names are buffers of a
+    network that normalises by itself, and say nothing of what it takes.
+    """
+    found: dict[str, Normalisation] = {}
+    for place, said in mappings(content):
         mean, std = _colours(said.get("mean")), _colours(said.get("std"))
         if mean and std:
             scale = 255 if max(mean) > 1 else 1
-            return _divided(mean, scale), _divided(std, scale)
-    return None
+            one = _divided(mean, scale), _divided(std, scale)
+            if not any(_are_near(one, other) for other in found.values()):
+                found[f"{place}.mean" if place else "mean"] = one
+    return found
 
 
 def _colours(value: object) -> Colours | None:

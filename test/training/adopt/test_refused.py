@@ -68,13 +68,6 @@ def only_output(name):
     return changed(change)
 
 
-def top_five(proto):
-    proto.graph.node.append(helper.make_node("TopK", ["output", "five"], ["values", "indices"], axis=1))
-    proto.graph.initializer.append(numpy_helper.from_array(np.array([5], np.int64), "five"))
-    for name, kind in (("values", TensorProto.FLOAT), ("indices", TensorProto.INT64)):
-        proto.graph.output.append(helper.make_tensor_value_info(name, kind, None))
-
-
 def of_boxes(proto):
     """(N, 84, 20), as detectors give."""
     proto.graph.node.append(helper.make_node("Expand", ["features_of_boxes", "boxes"], ["detections"]))
@@ -224,7 +217,6 @@ REFUSED = {
     "two inputs": (changed(second_input), r"2 inputs \(input, mask\)"),
     "an auxiliary head": (with_output(("aux", "output")), r"any of output, aux.*--output-name"),
     "embedding and logits": (with_output(("embedding", "flat")), r"any of output, embedding.*--output-name"),
-    "logits and the top five": (changed(top_five), r"any of output, values.*--output-name"),
     "text": (input_of("N", 77, kind=TensorProto.INT64), r"of int64, images are of float or uint8"),
     "integers": (input_of("N", 3, SIDE, SIDE, kind=TensorProto.INT64), r"of int64"),
     "six channels": (input_of("N", 6, SIDE, SIDE), r"Nx?|\?x6x32x32.*3 or 1 channels"),
@@ -273,7 +265,9 @@ def test_names_that_are_not_one_for_each_output_are_refused(tmp_path, capsys, na
 def test_names_in_another_order_than_the_files_own_are_refused(tmp_path, capsys):
     proto = says({"names": str(dict(enumerate(CLASSES)))})
 
-    assert "its class 0 is 'ant', --classes says 'eel'" in refusal(tmp_path, capsys, proto, CLASSES[::-1])
+    assert "its class 0 is 'ant' by its 'names', --classes says 'eel'" in refusal(
+        tmp_path, capsys, proto, CLASSES[::-1]
+    )
 
 
 def test_names_of_the_file_that_would_steer_a_terminal_are_none(tmp_path, capsys):

@@ -72,7 +72,7 @@ _BETWEEN = PASSED | {
     "Transpose",
 }
 """What they give are numbers that they take, or means of these."""
-_LINEAR = {
+LINEAR = {
     "Conv",
     "ConvInteger",
     "FusedConv",
@@ -141,7 +141,7 @@ def _needed(tensors: Tensors, name: str) -> set[str]:
         if node is None or one in needed:
             continue
         needed.add(one)
-        if node.op_type not in _LINEAR and node.op_type not in _FIXED:
+        if node.op_type not in LINEAR and node.op_type not in _FIXED:
             waiting += [before for before in node.input if before in tensors.of_image]
     return needed
 
@@ -151,7 +151,7 @@ def _of_node(tensors: Tensors, node: NodeProto, found: Mapping[str, Bounds | Non
     given = {one.name: helper.get_attribute_value(one) for one in node.attribute}
     if node.op_type in _FIXED:
         return _FIXED[node.op_type]
-    if node.op_type in _LINEAR:
+    if node.op_type in LINEAR:
         fused = given.get("activation") or b""
         return _moved(FREE, fused.decode(errors="replace"), {}) if fused else FREE
     entering = [name for name in node.input if name in tensors.of_image]

@@ -28,6 +28,11 @@ SEVERAL_CLASSES = cast("Task", next(task.name for task in _OF_CLASSES if not tas
 _SUM_TOLERANCE = 0.02
 """Of scores in 8 bits, whose sum is never quite 1."""
 _PROBED = 3
+_FEWEST_SORTED = 7
+"""Numbers that are in the order of their size for every random image where they were sorted, and by chance in one file
+of 2500 at most: 2 / 7!, even where all these images have one answer."""
+_MOVING = {"Compress", "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"}
+"""They put numbers elsewhere by indices; where these depend on the image, so does which class a number is of."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class ScoresOutput:
         task: What they mean.
         in_doubt: Whether numbers that are taken for logits were like scores for every random image.
         by_values: What was told by the numbers of random images alone, since no operator says it; empty if nothing was.
+        sorted_in: The output, or tensor, that holds the scores in another order for each image, and was asked for or
+            found first; empty without one.
     """
 
     name: str
@@ -56,6 +63,7 @@ class ScoresOutput:
     task: Task
     in_doubt: bool = False
     by_values: str = ""
+    sorted_in: str = ""
 
     @property
     def classes(self) -> int:
@@ -78,10 +86,18 @@ def find(
 
     Raises:
         ModelError: If no output has one number a class, or its numbers do not depend on the image.
-        ConfigError: If several do, or the name or the task is not one of this graph.
+        ConfigError: If several do, the name or the task is not one of this graph, or the numbers are in another order
+            for each image.
     """
     tensors = Tensors(proto)
-    name = _named(tensors, wanted, where) if wanted else _only(tensors, image, size, where)
+    asked = _named(tensors, wanted, where) if wanted else _only(tensors, image, size, where)
+    origin = _origin(tensors, asked, image, size, where)
+    if not origin.is_same:
+        raise ConfigError(
+            f"{where}: the numbers of its output {asked!r} are put in another order for each image by {origin.operator}"
+            f", so that none stands for a class; name the tensor before it by --output-name, such as {origin.tensor!r}"
+        )
+    name = origin.tensor
     behind, logits, scores = _taken_off(tensors, name)
     values = _values(proto, image, size, [*dict.fromkeys((name, logits, scores))], where)
     outputs = _numbers(values[logits], where, name)
@@ -96,6 +112,12 @@ def find(
         )
     if np.array_equal(values[logits], np.broadcast_to(values[logits][:1], values[logits].shape)):
         raise ModelError(f"{where}: its output {name!r} is the same for every image; name another --output-name")
+    if not wanted and (falling := _sorted(values[name])):
+        raise ConfigError(
+            f"{where}: the numbers of its output {name!r} {falling} for each of {len(values[name])} random images, as "
+            "sorted ones do, of which none stands for a class; name the tensor before the sorting by --output-name, or "
+            f"{name!r} where they are not sorted"
+        )
     found = _Numbers(values[logits], bounds.of(tensors, logits))
     form: Form = "logits"
     if outputs == 1:
@@ -111,7 +133,16 @@ def find(
     in_doubt = not behind and form in ("logits", "two classes") and not found.is_signed and bool(found.like_scores())
     by_values = "" if behind else found.told_by_values(form, in_doubt)
     return ScoresOutput(
-        name, logits, scores, form, behind, outputs, _task(task, behind, form, where), in_doubt, by_values
+        name,
+        logits,
+        scores,
+        form,
+        behind,
+        outputs,
+        _task(task, behind, form, where),
+        in_doubt,
+        by_values,
+        sorted_in=asked if asked != name else "",
     )
 
 
@@ -225,11 +256,64 @@ def _only(tensors: Tensors, image: ImageInput, size: InputSpec, where: str) -> s
             f"{where}: is no classifier: none of its outputs ({shown}) has one number a class for an image; where an "
             "inner tensor has, give its --output-name"
         )
+    if len(found) > 1:  # of scores and the same ones sorted, the scores
+        origins = {_origin(tensors, name, image, size, where).tensor for name in found}
+        found = [name for name in found if name in origins] if origins <= {*found} else found
     if len(found) > 1:
         raise ConfigError(
             f"{where}: any of {', '.join(found)} can be the answer ({shown}); choose one by --output-name"
         )
     return str(found[0])
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where the numbers of a tensor are in the order of the classes.
+
+    Attributes:
+        tensor: Which holds them so.
+        is_same: Whether it holds the same numbers, so that it can be taken instead.
+        operator: That puts them in another order; empty where none does.
+    """
+
+    tensor: str
+    is_same: bool = True
+    operator: str = ""
+
+
+def _origin(tensors: Tensors, name: str, image: ImageInput, size: InputSpec, where: str) -> _Origin:
+    """Follows a tensor back to the layer that gives a number a class, and finds what sorts these behind it."""
+    origin = _Origin(name)
+    is_same = True
+    tensor: str | None = name
+    while tensor is not None and (node := tensors.sources.get(tensor)) is not None:
+        if node.op_type in bounds.LINEAR:
+            break
+        if _rearranges(tensors, node):
+            if not _can_be_scores(_values(tensors.proto, image, size, [node.input[0]], where)[node.input[0]]):
+                break  # such as the largest of each channel's cells
+            origin = _Origin(node.input[0], is_same, node.op_type)
+            tensor = node.input[0]
+            continue
+        is_same = is_same and node.op_type in bounds.PASSED
+        tensor = _softmax_of(tensors, node) or tensors.before(tensor)
+    return origin
+
+
+def _rearranges(tensors: Tensors, node: NodeProto) -> bool:
+    """Whether an operator gives numbers of its first input in an order that depends on the image."""
+    if node.op_type in _MOVING:
+        return node.input[0] in tensors.of_image and node.input[1] in tensors.of_image
+    return node.op_type in ("TopK", "Unique")
+
+
+def _sorted(value: Array) -> str:
+    """Returns how the numbers of every image are in the order of their size; empty where they are not."""
+    rows = value.reshape(len(value), -1).astype(np.float64)
+    steps = np.diff(rows, axis=1)
+    if rows.shape[1] < _FEWEST_SORTED or not np.isfinite(rows).all() or not steps.any():
+        return ""
+    return "fall from the first to the last" if (steps <= 0).all() else "rise" * bool((steps >= 0).all())
 
 
 def _can_be_scores(value: Array) -> bool:
