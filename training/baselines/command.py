@@ -23,7 +23,7 @@ import torch
 from cnn_perception.commands import Done, exit_code, program, there
 from cnn_perception.errors import ConfigError, DataError, printable
 from cnn_perception.files import require_unused
-from training import checkpoint, config, distributed
+from training import checkpoint, config, distributed, learned
 from training.baselines import comparison, fitting, methods, network, rows, table
 from training.baselines.comparison import Comparison
 from training.baselines.network import Network
@@ -223,9 +223,10 @@ def _notes(setting: Setting, found: Sequence[Row], compared: Comparison | None) 
     if (used := found[0].images) is not None and used < train:
         lines.append(f"the baselines learned from {used} of the {train} training images; --most-images changes it")
     if setting.beside is not None and (saved := setting.beside.saved) is not None:
-        learned = {*saved.train_images}
-        if seen := sum(str(sample.path.absolute()) in learned for sample in setting.samples):
+        if seen := int(learned.among(saved, setting.samples, setting.data).sum()):
             lines.append(f"beware: the network was trained on {seen} of these images; its figures are too good")
+        if count := learned.untold(saved, setting.data):
+            lines.append(f"beware: the network may have been trained on these images: {learned.why_untold(count)}")
         if saved.training.get("data_sha256") != setting.data.sha256:
             lines.append("beware: the network was trained on other images than the baselines")
     return [*lines, *([compared.in_words()] if compared else [])]

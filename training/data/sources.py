@@ -80,6 +80,11 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in label_table.ENDINGS and not path.is_dir()
 
 
+def base(source: Path) -> Path:
+    """Returns the folder that the names of a source's images are relative to."""
+    return source.absolute().parent if is_table(source) else source.absolute()
+
+
 def _refuse_twice(paths: Sequence[Path]) -> None:
     real = [table_file(path).resolve() if table_file(path).is_file() else path.resolve() for path in paths]
     if len(set(real)) < len(real):

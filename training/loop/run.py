@@ -155,6 +155,7 @@ class Run:
             train_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("train")),
             source=own_module.fields_of(self.config.backbone),
             unlabelled_images=tuple(str(sample.path.absolute()) for sample in self.data.unlabelled),
+            learned_pixels=tuple(sample.pixels for sample in self.data.lessons if sample.pixels is not None),
         )
         for name in names:
             checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))
