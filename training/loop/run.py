@@ -36,6 +36,7 @@ from training.config import (
 from training.config.fields import PATHS, as_given, flag_of
 from training.config.stored import sources
 from training.data import load
+from training.data.checks.findings import write_findings
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
 from training.distillation import answers
@@ -54,6 +55,7 @@ _FILES = (
     "baseline.json", batch_statistics.FILE,
 )  # fmt: skip
 """What a run writes, but for findings.csv, which a check writes too."""
+FINDINGS = "findings.csv"
 
 
 @dataclass(frozen=True)
@@ -171,13 +173,7 @@ class Run:
         Raises:
             DataError: If it cannot be read, or was trained on other data.
         """
-        path = self.folder / "last.pt"
-        if not (self.config.resume and path.exists()):
-            return None
-        saved = checkpoint.load(path)
-        if saved.training["data_sha256"] != self.data.sha256:
-            raise DataError(f"{self.data.where}: differs from what {path} was trained on; start a new run")
-        return saved
+        return _last(self.folder, self.data) if _goes_on(self.config) else None
 
 
 def settings(given: dict[str, Any]) -> TrainConfig:
@@ -237,6 +233,8 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     folder = Path(config.output)
     device = distributed.chosen_device(config.device)
     _check_network(config)  # what is wrong with it should not be found only after the data were read
+    if config.mode != "probe":
+        require_precision(config, device)
     make_folder(folder)
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
@@ -245,6 +243,9 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
             (folder / batch_statistics.FILE).unlink(missing_ok=True)  # of an earlier run in this folder
     teachers = of_run(config, device)
     data = _data(config, frames, teachers, device)
+    if _goes_on(config):
+        _last(folder, data)  # for its errors, before the record of the run is written again
+        write_findings(folder / FINDINGS, data.findings)
     if data.labelled_by:
         config = dataclasses.replace(config, **_without_labels(data))
     write_config(config)
@@ -272,6 +273,32 @@ def _check_network(config: TrainConfig) -> None:
         batch_statistics.require(model, config.backbone)
 
 
+def require_precision(config: TrainConfig, device: torch.device) -> None:
+    """Checks that a device has the mixed precision that is asked for.
+
+    Raises:
+        ConfigError: If not.
+    """
+    if config.amp == "fp16" and device.type == "cpu":
+        raise ConfigError("--amp fp16 needs a GPU; take off or bf16")
+
+
+def _goes_on(config: TrainConfig) -> bool:
+    """Whether a run goes on from a checkpoint; one that did not reach its first begins anew."""
+    return config.resume and (Path(config.output) / "last.pt").exists()
+
+
+def _last(folder: Path, data: LabelledImages) -> Checkpoint:
+    """Returns the checkpoint from which a run goes on; see `Run.last`."""
+    path = folder / "last.pt"
+    saved = checkpoint.load(path)
+    if saved.training["data_sha256"] != data.sha256:
+        raise DataError(f"{data.where}: differs from what {path} was trained on; restore it, or start a new run")
+    if (saved.resume or {}).get("unlabelled_sha256", "") != data.unlabelled_sha256:
+        raise DataError("--unlabelled: differs from what the run was trained on; restore it, or start a new run")
+    return saved
+
+
 def _without_labels(data: LabelledImages) -> dict[str, Any]:
     """Settings of a run without labels: they teach nothing, and nobody knows which images show none of the classes."""
     targets = tuple(f"{name}:{unit}" for name, unit in zip(data.class_names, data.units, strict=False))
@@ -285,7 +312,7 @@ def _data(
     if teachers is not None and not config.data:
         return without_labels.alone(frames, teachers, config, device)
     options = DataOptions.of(config.to_dict())
-    data = load.load_images(config.sources, options, Path(config.output) / "findings.csv")
+    data = load.load_images(config.sources, options, None if _goes_on(config) else Path(config.output) / FINDINGS)
     if teachers is not None:
         teachers.require_classes(data)
     return without_labels.beside(data, frames) if frames else data

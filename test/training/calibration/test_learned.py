@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def scored(best: Path, data: Path, part: str, output: Path) -> dict[str, object]
 
 def names_learned(best: Path) -> set[str]:
     """CLASS/NAME of the training images, by their paths."""
-    return {os.sep.join(Path(path).parts[-2:]) for path in checkpoint.load(best).train_images}
+    return {Path(*Path(path).parts[-2:]).as_posix() for path in checkpoint.load(best).train_images}
 
 
 def test_a_moved_data_set_is_scored_with_a_warning(gone, tmp_path, capsys):
@@ -97,7 +96,7 @@ def test_training_images_in_another_part_under_other_names_are_known(gone, tmp_p
     (best, _), moved = gone
     flat = resorted(moved, tmp_path / "flat")
     in_test = [path for number, path in enumerate(sorted(moved.rglob("*.png"))) if number % 3 == 2]
-    expected = sum(os.sep.join(path.parts[-2:]) in names_learned(best) for path in in_test)
+    expected = sum(Path(*path.parts[-2:]).as_posix() in names_learned(best) for path in in_test)
 
     report = scored(best, flat, "test", tmp_path / "out")
 
@@ -122,12 +121,12 @@ def test_other_pictures_at_the_old_places_are_not_taken_for_those_learned(case, 
 
 def test_nothing_is_calibrated_on_moved_images_that_a_member_has_learned(gone, tmp_path):
     runs, moved = gone
-    free = {f"{name}{os.sep}{index:02}.png" for name, count in COUNTS.items() for index in range(count)}
+    free = {f"{name}/{index:02}.png" for name, count in COUNTS.items() for index in range(count)}
     free -= names_learned(runs[0]) | names_learned(runs[1])
 
     kept = untouched.of_data([moved], [checkpoint.load(path) for path in runs])
 
-    assert {os.sep.join(sample.path.parts[-2:]) for sample in kept} == free
+    assert {Path(*sample.path.parts[-2:]).as_posix() for sample in kept} == free
     assert free
     only = tmp_path / "only"
     for name in names_learned(runs[0]):
