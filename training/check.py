@@ -28,6 +28,7 @@ from training.config.command_line import GROUPS
 from training.config.fields import flag_of
 from training.data.load import DataOptions, load_images
 from training.data.records import PARTS, LabelledImages, RefusedDataError
+from training.data.sources import require_apart
 from training.label_errors import options as of_labels
 from training.label_errors.options import Asked
 from training.tasks.by_name import task_of
@@ -88,6 +89,7 @@ def _check(given: dict[str, Any], findings_csv: Path | None, preview: Path | Non
         for name in given.keys() & set(OF_BATCHES):
             print(f"warning: --{flag_of(name)} has no effect without --preview")
     else:
+        require_apart(preview, chosen.sources)
         _require_page(preview)
     try:
         data = load_images(chosen.sources, DataOptions.of(chosen.to_dict()), findings_csv)

@@ -40,6 +40,7 @@ from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Sample
+from training.data.sources import require_apart
 from training.networks import build
 from training.networks.libraries import own_errors
 from training.run_files import make_folder, write_text
@@ -327,6 +328,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     paths = [options.checkpoint, *options.ensemble]
+    if options.output:
+        require_apart(options.output, options.data)
     report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
     if options.output:
         make_folder(options.output)

@@ -64,8 +64,10 @@ def _run(asked: Asked, started_s: float) -> int:
     sources = ", ".join(map(str, asked.given["data"]))
     print(printable(f"a model for {sources}, within {asked.minutes:g} minutes, in {asked.output}"), flush=True)
     from training.auto import deployment, finish, record  # slow to import
+    from training.data.sources import require_apart
 
     del finish  # imported here so that its time is not taken for that of the data
+    require_apart(asked.output, map(Path, asked.given["data"]))
 
     budget = Budget(asked.seconds, started_s)
     kept = record.opened(asked.output, asked.identity())

@@ -34,6 +34,7 @@ from training.config.command_line import GROUPS
 from training.config.fields import flag_of
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Sample
+from training.data.sources import require_apart
 from training.networks import build
 from training.run_files import make_folder, write_csv, write_text
 from training.tasks.by_name import task_of
@@ -119,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(asked: Asked) -> int:
     if asked.output:
+        data = asked.given.get("data") or config.sources_of(checkpoint.load(asked.checkpoint).config)
+        require_apart(asked.output, map(Path, data))
         _require_folder(asked.output)
     setting = _of_run(asked) if asked.checkpoint is not None else _of_data(asked)
     task = task_of(setting.data.task)

@@ -17,10 +17,11 @@ from cnn_perception.commands import Done, exit_code, for_shell, program, there
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError
 from cnn_perception.masks.folder import read_masks
-from training import checkpoint, distributed
+from training import checkpoint, config, distributed
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
 from training.data.records import Part, Sample
+from training.data.sources import require_apart
 from training.look import page, sections
 from training.look.section import CannotLookError
 from training.look.subject import Options, Subject
@@ -79,6 +80,7 @@ def _look(options: argparse.Namespace, words: Sequence[str]) -> int:
     _require_in_range(options)
     saved = checkpoint.load(options.checkpoint)
     folder = options.output or options.checkpoint.absolute().parent / "look"
+    require_apart(folder, options.data or map(Path, config.sources_of(saved.config)))
     page.require_place(folder)
     chosen = Options(
         images=tuple(options.images),

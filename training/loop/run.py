@@ -27,7 +27,7 @@ from training.config import (
     CHANGED_BY_RESUME,
     TrainConfig,
     expand_augment,
-    from_json,
+    from_file,
     make,
     sources_of,
     with_recipe,
@@ -39,6 +39,7 @@ from training.data import load
 from training.data.checks.findings import write_findings
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
+from training.data.sources import require_apart, require_unread
 from training.distillation import answers
 from training.distillation import unlabelled as without_labels
 from training.distillation.teachers import Teachers, of_run
@@ -196,12 +197,13 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         config = make(**completed)
         for line in (*filter(None, [taken]), *without_effect(given, config)):
             print(line)
+        _require_apart(config)
         data, teacher, unlabelled = (_absolute(getattr(config, name)) for name in PATHS)
         return dataclasses.replace(config, data=data, teacher=teacher, unlabelled=unlabelled)
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"{folder}: holds no run to continue; leave out --resume")
-    saved = from_json(path.read_text(), str(path))
+    saved = from_file(path)
     value: Any
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
@@ -211,7 +213,21 @@ def settings(given: dict[str, Any]) -> TrainConfig:
             raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")
     kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
     kept["backbone"] = build.resumed_name(saved["backbone"], folder / "last.pt")
-    return TrainConfig(**{**saved, **kept, "data": _absolute(sources_of(given) or saved["data"])})
+    config = TrainConfig(**{**saved, **kept, "data": _absolute(sources_of(given) or saved["data"])})
+    _require_apart(config)
+    return config
+
+
+def _require_apart(config: TrainConfig) -> None:
+    """Checks that a run writes nothing where it looks for images.
+
+    Raises:
+        ConfigError: If it would.
+    """
+    for output in map(Path, filter(None, (config.output, config.cache_dir))):
+        require_apart(output, config.sources)
+        for folder in (*config.unlabelled, *filter(None, (config.outside,))):
+            require_unread(output, Path(folder))
 
 
 def _absolute(paths: Iterable[str]) -> tuple[str, ...]:
