@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import nn
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import remove_unfinished, require_unused
+from cnn_perception.image.listing import image_files
 from cnn_perception.model.spec import InputSpec
-from training import checkpoint, distributed
+from training import checkpoint, distributed, learned
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
 from training.batches.loader import Batch, Images, Order, balanced, data_loader
@@ -259,6 +261,7 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
             (folder / batch_statistics.FILE).unlink(missing_ok=True)  # of an earlier run in this folder
     teachers = of_run(config, device)
     data = _data(config, frames, teachers, device)
+    _require_of_none(config, data)
     if _goes_on(config):
         _last(folder, data)  # for its errors, before the record of the run is written again
         write_findings(folder / FINDINGS, data.findings)
@@ -287,6 +290,29 @@ def _check_network(config: TrainConfig) -> None:
     model, _ = build.start(config, 2)
     if config.adapt_norm:
         batch_statistics.require(model, config.backbone)
+
+
+def _require_of_none(config: TrainConfig, data: LabelledImages) -> None:
+    """Checks that no image of `--outside` is one of the labelled images, as an image under two labels would be.
+
+    Raises:
+        DataError: If one has the same pixels, and such are not to be left out.
+    """
+    if not config.outside or config.on_conflict != "error" or config.unknown == "none":
+        return
+    if not task_of(data.task).one_class:
+        return
+    labelled = {sample.pixels: sample for sample in data.samples}
+    files = image_files(Path(config.outside), Counter())
+    others = learned.with_pixels([Sample(path, 0, "test") for path in files])
+    copies = [one for one in others if one.pixels is not None and one.pixels in labelled]
+    if copies:
+        first, known = copies[0].path, labelled[copies[0].pixels]
+        raise DataError(
+            f"--outside {config.outside}: {len(copies)} of its {len(others)} images are labelled ones, first {first}, "
+            f"which is {known.path}, {data.class_names[known.label]!r}; remove them, or leave them out with "
+            "--on-conflict drop"
+        )
 
 
 def require_precision(config: TrainConfig, device: torch.device) -> None:
