@@ -22,6 +22,7 @@ from typing import Any
 
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import ConfigError, printable
+from cnn_perception.files import given_path
 from training import config
 from training.config import TrainConfig
 from training.config.command_line import GROUPS
@@ -53,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     config.add_options(parser, SETTINGS)
     parser.add_argument(
-        "--csv", type=Path, default=None, help="where to list path, reason and action of what was found"
+        "--csv", type=given_path, default=None, help="where to list path, reason and action of what was found"
     )
-    parser.add_argument("--preview", type=Path, default=None, help="where to write a page (HTML) that shows it")
+    parser.add_argument("--preview", type=given_path, default=None, help="where to write a page (HTML) that shows it")
     config.add_options(parser.add_argument_group("of the batches in --preview"), OF_BATCHES)
     of_labels.add_options(parser)
     words = sys.argv[1:] if argv is None else argv

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 from cnn_perception import metrics
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import ConfigError, DataError, printable
-from cnn_perception.files import require_unused
+from cnn_perception.files import given_path, require_unused
 from cnn_perception.label_text import NONE_OF_THESE
 from training import checkpoint, distributed, learned, scored_tests
 from training.batches.loader import Batch, Images, Order, data_loader
@@ -292,9 +292,13 @@ def _short(name: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Scores checkpoints on images.")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a training run")
-    parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="more of them, whose scores are averaged")
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled images, as for training.train")
+    parser.add_argument("--checkpoint", type=given_path, required=True, help="best.pt or last.pt of a training run")
+    parser.add_argument(
+        "--ensemble", type=given_path, nargs="+", default=[], help="more of them, whose scores are averaged"
+    )
+    parser.add_argument(
+        "--data", type=given_path, nargs="+", required=True, help="labelled images, as for training.train"
+    )
     parser.add_argument(
         "--part",
         choices=("val", "test", "all"),
@@ -305,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ten-crop", action="store_true", help="also average over four corners and centre, and these mirrored"
     )
-    parser.add_argument("--output", type=Path, help="folder for report.json; without it nothing is written")
+    parser.add_argument("--output", type=given_path, help="folder for report.json; without it nothing is written")
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (%(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes that load images (%(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there")

@@ -214,6 +214,23 @@ def test_only_what_was_given_is_taken_from_the_command_line():
     assert parse(["--input-size", "160"]) == {"input_size": (160, 160)}
 
 
+def test_paths_among_the_settings_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["--output=~/run", "--cache-dir", "~/c", "--outside", "~/o", "--weights", "~/w.pt", "--classes", "~/k.txt"]
+
+    found = parse(["--data", "~/a", "b", *words, "--backbone", "~/m.py:small"])
+
+    assert found == {
+        "data": [f"{tmp_path}/a", "b"],
+        "output": f"{tmp_path}/run",
+        "cache_dir": f"{tmp_path}/c",
+        "outside": f"{tmp_path}/o",
+        "weights": f"{tmp_path}/w.pt",
+        "classes": f"{tmp_path}/k.txt",
+        "backbone": f"{tmp_path}/m.py:small",
+    }
+
+
 def test_each_mode_has_defaults_of_its_own_and_what_is_given_wins():
     assert make(**PLACES, mode="probe").weight_decay is None
     assert make(**PLACES, mode="scratch").weights == "none"

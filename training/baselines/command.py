@@ -22,7 +22,7 @@ import torch
 
 from cnn_perception.commands import Done, exit_code, program, there
 from cnn_perception.errors import ConfigError, DataError, printable
-from cnn_perception.files import require_unused
+from cnn_perception.files import given_path, require_unused
 from training import checkpoint, config, distributed, learned
 from training.baselines import comparison, fitting, methods, network, rows, table
 from training.baselines.comparison import Comparison
@@ -259,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     config.add_options(parser, ("data",))
     parser.add_argument(
-        "--checkpoint", type=Path, default=None, help="best.pt of a run, whose network and split are taken"
+        "--checkpoint", type=given_path, default=None, help="best.pt of a run, whose network and split are taken"
     )
     parser.add_argument(
         "--part", choices=("val", "test"), default="val", help="which images are answered (%(default)s)"
@@ -270,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
         default=fitting.MOST_IMAGES,
         help="training images that are used at most (%(default)s), about 20 kB of memory each",
     )
-    parser.add_argument("--output", type=Path, default=None, help="folder for baselines.json and baselines.csv")
+    parser.add_argument("--output", type=given_path, default=None, help="folder for baselines.json and baselines.csv")
     config.add_options(parser.add_argument_group("split, as for training.train"), OF_SPLIT)
     config.add_options(parser.add_argument_group("part of the image, as for training.train"), OF_INPUT)
     config.add_options(parser.add_argument_group("a network whose features are used"), OF_NETWORK)

@@ -12,6 +12,8 @@ from cnn_perception.errors import ConfigError
 
 PATHS = ("data", "teacher", "unlabelled")
 """Settings of several paths each."""
+ONE_PATH = ("output", "classes", "recipe", "backbone", "weights", "outside", "cache_dir")
+"""Settings of one path each, some of them in place of a name."""
 
 
 def setting(
