@@ -120,8 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(asked: Asked) -> int:
     if asked.output:
-        data = asked.given.get("data") or config.sources_of(checkpoint.load(asked.checkpoint).config)
-        require_apart(asked.output, map(Path, data))
+        data = asked.given.get("data")
+        if not data and asked.checkpoint is not None:
+            data = config.sources_of(checkpoint.load(asked.checkpoint).config)
+        require_apart(asked.output, map(Path, data or ()))
         _require_folder(asked.output)
     setting = _of_run(asked) if asked.checkpoint is not None else _of_data(asked)
     task = task_of(setting.data.task)
