@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -27,6 +28,29 @@ def expanded(path: str | Path) -> Path:
         user = Path(path).parts[0].removeprefix("~")
         missing = f"user {user!r}" if user else "home folder"
         raise ConfigError(f"there is no {missing} for {str(path)!r}; write the whole path") from None
+
+
+def given_path(text: str) -> Path:
+    """Returns a path of a command line, see `expanded`; the `type` of every option that names one.
+
+    A shell leaves the `~` of `--output=~/run`, and of what is quoted, as it is.
+
+    Raises:
+        argparse.ArgumentTypeError: If there is no such user, or no home folder.
+    """
+    try:
+        return expanded(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def given_name(text: str) -> str:
+    """Returns a text of a command line that may be a path, as `given_path` does, or else a name, as it is.
+
+    Raises:
+        argparse.ArgumentTypeError: If there is no such user, or no home folder.
+    """
+    return str(given_path(text)) if text.startswith("~") else text
 
 
 def as_utf8(text: str) -> bytes:

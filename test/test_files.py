@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import os
 import pwd
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +23,8 @@ from cnn_perception.files import (
     alone_in,
     as_utf8,
     expanded,
+    given_name,
+    given_path,
     remove_unfinished,
     replacing,
     require_other,
@@ -44,6 +48,34 @@ def test_the_home_of_nobody_is_refused_in_one_line(path: str):
         expanded(path)
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_path_of_a_command_line_begins_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", type=given_path)
+    parser.add_argument("--backbone", type=given_name)
+
+    assert parser.parse_args(["--output=~/run"]).output == tmp_path / "run"
+    assert parser.parse_args(["--backbone", "~/mine.py:small"]).backbone == f"{tmp_path}/mine.py:small"
+    assert parser.parse_args(["--backbone", "timm://a"]).backbone == "timm://a"
+
+
+def test_the_home_of_nobody_is_refused_by_the_option_that_names_it(capsys: pytest.CaptureFixture[str]):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", type=given_path)
+
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--output=~nobody_of_this_name/run"])
+
+    assert "argument --output: there is no user 'nobody_of_this_name'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["cnn_perception", "training"])
+def test_no_option_of_a_command_takes_a_path_as_it_is_written(package: str):
+    found = [path for path in (ROOT / package).rglob("*.py") if re.search(r"type=Path\b", path.read_text())]
+
+    assert found == []
 
 
 def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch):

@@ -22,12 +22,14 @@ from typing import Any
 
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import ConfigError, printable
+from cnn_perception.files import given_path
 from training import config
 from training.config import TrainConfig
 from training.config.command_line import GROUPS
 from training.config.fields import flag_of
 from training.data.load import DataOptions, load_images
 from training.data.records import PARTS, LabelledImages, RefusedDataError
+from training.data.sources import require_apart
 from training.label_errors import options as of_labels
 from training.label_errors.options import Asked
 from training.tasks.by_name import task_of
@@ -52,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     config.add_options(parser, SETTINGS)
     parser.add_argument(
-        "--csv", type=Path, default=None, help="where to list path, reason and action of what was found"
+        "--csv", type=given_path, default=None, help="where to list path, reason and action of what was found"
     )
-    parser.add_argument("--preview", type=Path, default=None, help="where to write a page (HTML) that shows it")
+    parser.add_argument("--preview", type=given_path, default=None, help="where to write a page (HTML) that shows it")
     config.add_options(parser.add_argument_group("of the batches in --preview"), OF_BATCHES)
     of_labels.add_options(parser)
     words = sys.argv[1:] if argv is None else argv
@@ -88,6 +90,7 @@ def _check(given: dict[str, Any], findings_csv: Path | None, preview: Path | Non
         for name in given.keys() & set(OF_BATCHES):
             print(f"warning: --{flag_of(name)} has no effect without --preview")
     else:
+        require_apart(preview, chosen.sources)
         _require_page(preview)
     try:
         data = load_images(chosen.sources, DataOptions.of(chosen.to_dict()), findings_csv)

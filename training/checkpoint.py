@@ -20,7 +20,7 @@ from training.run_files import replacing
 from training.torch_files import require_unpacked, what_else
 
 FORMAT = "cnn_perception.checkpoint/2"
-_ADDED = frozenset({"train_targets", "source", "unlabelled_images"})
+_ADDED = frozenset({"train_targets", "source", "unlabelled_images", "learned_pixels"})
 """Fields that a checkpoint of an earlier version may lack."""
 _FOREIGN = "weights of other programs are given as --weights, with the name of their network as --backbone"
 
@@ -60,6 +60,9 @@ class Checkpoint:
         train_targets: The same of `train_images`; empty in a checkpoint of before they were kept.
         source: Of a network from a user's own file where that came from, `own_module.Source`; None of others.
         unlabelled_images: Absolute paths of the images that were trained on beside them, by what teachers say.
+        learned_pixels: Of each of `learned_images`, in their order, the first 64 bits of the digest of its size and
+            pixels (`data.records.Sample.pixels`), some 10 bytes of the file each, by which it is known again wherever
+            it lies; empty in a checkpoint of before they were kept.
     """
 
     backbone: str
@@ -79,6 +82,7 @@ class Checkpoint:
     train_targets: tuple[tuple[float, ...], ...] = ()
     source: dict[str, str] | None = None
     unlabelled_images: tuple[str, ...] = ()
+    learned_pixels: tuple[int, ...] = ()
 
     @property
     def learned_images(self) -> tuple[str, ...]:

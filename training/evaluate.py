@@ -30,9 +30,9 @@ from torch.utils.data import DataLoader
 from cnn_perception import metrics
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import ConfigError, DataError, printable
-from cnn_perception.files import require_unused
+from cnn_perception.files import given_path, require_unused
 from cnn_perception.label_text import NONE_OF_THESE
-from training import checkpoint, distributed, scored_tests
+from training import checkpoint, distributed, learned, scored_tests
 from training.batches.loader import Batch, Images, Order, data_loader
 from training.batches.workers import affordable
 from training.calibration import embeddings, ensemble, outside, unknown_rule
@@ -40,6 +40,7 @@ from training.calibration.ensemble import ImageScores, TenViews
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Sample
+from training.data.sources import require_apart
 from training.networks import build
 from training.networks.libraries import own_errors
 from training.run_files import make_folder, write_text
@@ -110,7 +111,8 @@ def evaluate(
         "images": len(samples),
         "left_out": _left_out(candidates, images, samples),
         "checkpoints": {c.name: str(path) for c, path in zip(candidates, paths, strict=True)},
-        "trained_on": {c.name: _learned(c.checkpoint, samples) for c in candidates},
+        "trained_on": {c.name: int(learned.among(c.checkpoint, samples, images).sum()) for c in candidates},
+        "untold": {c.name: learned.untold(c.checkpoint, images) for c in candidates},
         "scores": _scores(candidates, samples, others, images, ten_crop, loading),
         "sided": list(sides.sided(images.class_names, of_numbers=False)),
     }
@@ -249,15 +251,11 @@ def _shared_thresholds(candidates: Sequence[Candidate]) -> tuple[float, ...]:
     return tuple(map(float, np.mean(rows, axis=0))) if all(rows) else ()
 
 
-def _learned(saved: Checkpoint, samples: Sequence[Sample]) -> int:
-    trained = set(saved.learned_images)
-    return sum(str(sample.path.absolute()) in trained for sample in samples)
-
-
 def _left_out(candidates: Sequence[Candidate], images: LabelledImages, samples: Sequence[Sample]) -> int:
     """How many more images could be scored: those of other parts of a data set that no checkpoint has learned from."""
-    known = [one.checkpoint for one in candidates if one.checkpoint.training.get("data_sha256") == images.sha256]
-    if known or any(_learned(one.checkpoint, images.samples) for one in candidates):
+    own = [one.checkpoint for one in candidates]
+    known = any(one.training.get("data_sha256") == images.sha256 or learned.untold(one, images) for one in own)
+    if known or any(learned.among(one, images.samples, images).any() for one in own):
         return 0
     return len(images.samples) - len(samples)
 
@@ -277,6 +275,9 @@ def _table(report: dict[str, Any]) -> str:
     for name, count in report["trained_on"].items():
         if count:
             lines.append(f"beware: {name} was trained on {count} of these images; its figures are too good")
+    for name, count in report["untold"].items():
+        if count:
+            lines.append(f"beware: {name} may have been trained on more of these images: {learned.why_untold(count)}")
     if count := report["left_out"]:
         lines.append(
             f"beware: {count} of the images are of other parts than {report['part']} and not scored, though no "
@@ -291,9 +292,13 @@ def _short(name: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Scores checkpoints on images.")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a training run")
-    parser.add_argument("--ensemble", type=Path, nargs="+", default=[], help="more of them, whose scores are averaged")
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled images, as for training.train")
+    parser.add_argument("--checkpoint", type=given_path, required=True, help="best.pt or last.pt of a training run")
+    parser.add_argument(
+        "--ensemble", type=given_path, nargs="+", default=[], help="more of them, whose scores are averaged"
+    )
+    parser.add_argument(
+        "--data", type=given_path, nargs="+", required=True, help="labelled images, as for training.train"
+    )
     parser.add_argument(
         "--part",
         choices=("val", "test", "all"),
@@ -304,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ten-crop", action="store_true", help="also average over four corners and centre, and these mirrored"
     )
-    parser.add_argument("--output", type=Path, help="folder for report.json; without it nothing is written")
+    parser.add_argument("--output", type=given_path, help="folder for report.json; without it nothing is written")
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (%(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes that load images (%(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU if there")
@@ -327,6 +332,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     paths = [options.checkpoint, *options.ensemble]
+    if options.output:
+        require_apart(options.output, options.data)
     report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
     if options.output:
         make_folder(options.output)

@@ -34,7 +34,7 @@ def at(checkpoint: Checkpoint, data: Sequence[Path]) -> Checkpoint:
         raise ConfigError(f"--data: {len(data)} given; name where each of {in_words(old)} is now, in this order")
     for before, now in zip(old, data, strict=True):
         _require_same_kind(before, now)
-    moves = [(_base(before), _base(now)) for before, now in zip(old, data, strict=True)]
+    moves = [(sources.base(before), sources.base(now)) for before, now in zip(old, data, strict=True)]
     train, val = (_moved(paths, moves) for paths in (checkpoint.train_images, checkpoint.val_images))
     _require_all((*train, *val), data, old)
     moved = dataclasses.replace(checkpoint, train_images=train, val_images=val)
@@ -48,11 +48,6 @@ def _require_same_kind(old: Path, data: Path) -> None:
     kind = "CSV file" if sources.is_table(old) else "folder"
     if (kind == "CSV file") == data.is_dir():
         raise ConfigError(f"--data {data}: is no {kind}, as {old} was; name the {kind} where it is now")
-
-
-def _base(source: Path) -> Path:
-    """Returns the folder that the names of a source's images are relative to."""
-    return source.absolute().parent if sources.is_table(source) else source.absolute()
 
 
 def _moved(paths: Sequence[str], moves: Sequence[tuple[Path, Path]]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from cnn_perception.commands import Done, there
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.evaluation.several.bag_labels import BagLabels
 from cnn_perception.evaluation.several.sources import BagSource, find_bags
+from cnn_perception.files import given_path
 from cnn_perception.image.messages import Overrides
 
 _OPTIONS = ("live", "rate", "params", "start_limit", "answers")
@@ -43,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "code 3; if a frame is unaccounted for, or the node ends: 2)",
     )
     group.add_argument("--rate", type=float, default=1.0, help="times faster than it was recorded (default: 1)")
-    group.add_argument("--params", type=Path, help="parameter file of the node; its record_folder is not used")
+    group.add_argument("--params", type=given_path, help="parameter file of the node; its record_folder is not used")
     group.add_argument(
         "--start-limit",
         type=float,

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 
 from cnn_perception.commands import Done, exit_code, program
@@ -25,6 +24,7 @@ from cnn_perception.doctor.machine import (
     installed_distributions,
 )
 from cnn_perception.doctor.middleware import VGA_RGB_BYTES, check_transport
+from cnn_perception.files import given_path
 from cnn_perception.ros import transport
 
 
@@ -63,7 +63,7 @@ def _check_graph_if_importable(options: argparse.Namespace) -> Generator[Finding
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="doctor", description="Says in plain words why nothing arrives.")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="model file to load and run")
+    parser.add_argument("--model", type=given_path, metavar="FILE", help="model file to load and run")
     parser.add_argument("--image", nargs="+", default=[], metavar="TOPIC", help="image topics (default: the node's)")
     parser.add_argument("--transport", choices=["raw", "compressed"], default="", help="default: the node's, or raw")
     parser.add_argument("--node", default="", help="perception node (default: all that run)")

@@ -29,7 +29,7 @@ from cnn_perception.evaluation.several.bag_labels import PLACEHOLDER, BagLabels
 from cnn_perception.evaluation.several.pooled import PooledReport
 from cnn_perception.evaluation.several.run import BAGS_CSV, SeveralOptions, evaluate_several
 from cnn_perception.evaluation.several.sources import find_bags
-from cnn_perception.files import require_reachable
+from cnn_perception.files import given_name, given_path, require_reachable
 from cnn_perception.image import listing
 from cnn_perception.jobs.ray_cluster import LOCAL
 from cnn_perception.label_text import SEPARATOR, UNLABELLED
@@ -141,14 +141,14 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
         "--bag",
-        type=Path,
+        type=given_path,
         nargs="+",
         action="extend",
         help="rosbag2 folder (sqlite3 or mcap), or a single .mcap or .db3 file; several, folders of bags and patterns "
         "in quotes give one report of all, beside that of each in OUTPUT/NAME",
     )
-    where.add_argument("--images", type=Path, help="folder with a folder of images for each class")
-    parser.add_argument("--model", type=Path, help="model file made by training.export; needed but for --answers")
+    where.add_argument("--images", type=given_path, help="folder with a folder of images for each class")
+    parser.add_argument("--model", type=given_path, help="model file made by training.export; needed but for --answers")
     parser.add_argument("--topic", help="image topic; not needed where the bag has only one")
     parser.add_argument(
         "--encoding",
@@ -164,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--labels",
+        type=given_name,
         default="",
         help="table (*.csv, *.tsv, *.txt) or topic. Classes: start_s,end_s,class in seconds, or std_msgs/String or "
         f"vision_msgs/Classification; gaps and the class {UNLABELLED!r} are not scored; a multilabel model takes "
@@ -181,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--masks",
-        type=Path,
+        type=given_path,
         help="folder of masks, with which the model's score map is scored as a segmentation (pixel accuracy, mean "
         "IoU): NAME.png of the image NAME.jpg, in the same folders as far as there are; <stamp_ns>.png of a bag's "
         "frame, in folders called as bag and topic, as the topic, or none; classes.csv says what their values stand "
@@ -194,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="how much larger than its own pixels the network sees each image for --masks (default: %(default)s)",
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results; made if needed")
+    parser.add_argument("--output", type=given_path, required=True, help="folder for the results; made if needed")
     parser.add_argument("--min-accuracy", type=float, help="required top-1 accuracy, 0 to 1; missed: exit code 3")
     parser.add_argument("--min-map", type=float, help="the same for the mAP of a multilabel model, 0 to 1")
     parser.add_argument("--max-mae", type=float, help="largest allowed MAE of each number of a regression model")
@@ -253,7 +254,7 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("comparison with another model")
     group.add_argument(
         "--baseline",
-        type=Path,
+        type=given_path,
         help="compare with another model on the same frames: report.json of an earlier evaluation or its folder, or a "
         "model file; leaves comparison.html, .json, .md (for a pull request) and .xml (JUnit)",
     )

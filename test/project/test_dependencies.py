@@ -85,6 +85,7 @@ TRAINING: list[dict[str, set[str]]] = [
     {"data": {"numpy", "cv2", "PIL", "tqdm"}},
     {"class_names": set(), "config": set(), "checkpoint": {"torch"}},
     {
+        "learned": {"numpy"},
         "moved_data": set(),
         "scored_tests": set(),
         "networks": TORCH | {"numpy"},

@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,9 +252,15 @@ def test_a_continued_run_refuses_other_settings_and_other_data(photos, tmp_path,
 
     assert main(["--output", str(run), "--resume", "--momentum", "0.5"]) == EXIT_BAD_INPUT
     assert "--momentum: the run in" in capsys.readouterr().err
-    (data / "a" / "00.png").unlink()
-    assert main(["--output", str(run), "--resume"]) == EXIT_BAD_INPUT
+    intact = (data / "a" / "02.png").read_bytes()
+    shutil.copy(data / "a" / "01.png", data / "a" / "02.png")  # a finding, of data that are others now
+    kept = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert main(["--output", str(run), "--resume", "--epochs", "2"]) == EXIT_BAD_INPUT
     assert "differs from what" in capsys.readouterr().err
+    (data / "a" / "02.png").write_bytes(intact)
+    assert main(["--output", str(run), "--resume", "--epochs", "2", "--amp", "fp16"]) == EXIT_BAD_INPUT
+    assert "needs a GPU" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == kept
 
 
 def network(**changes):

@@ -16,6 +16,7 @@ from paths import ROOT
 from cnn_perception.errors import ConfigError
 from training.config import SWITCHES, TrainConfig, from_json, make, parse, without_effect
 from training.config.command_line import GROUPS
+from training.loop.run import settings
 
 PLACES = {"data": "images", "output": "run"}
 FLAGS = [
@@ -213,6 +214,23 @@ def test_only_what_was_given_is_taken_from_the_command_line():
     assert parse(["--input-size", "160"]) == {"input_size": (160, 160)}
 
 
+def test_paths_among_the_settings_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["--output=~/run", "--cache-dir", "~/c", "--outside", "~/o", "--weights", "~/w.pt", "--classes", "~/k.txt"]
+
+    found = parse(["--data", "~/a", "b", *words, "--backbone", "~/m.py:small"])
+
+    assert found == {
+        "data": [f"{tmp_path}/a", "b"],
+        "output": f"{tmp_path}/run",
+        "cache_dir": f"{tmp_path}/c",
+        "outside": f"{tmp_path}/o",
+        "weights": f"{tmp_path}/w.pt",
+        "classes": f"{tmp_path}/k.txt",
+        "backbone": f"{tmp_path}/m.py:small",
+    }
+
+
 def test_each_mode_has_defaults_of_its_own_and_what_is_given_wins():
     assert make(**PLACES, mode="probe").weight_decay is None
     assert make(**PLACES, mode="scratch").weights == "none"
@@ -329,6 +347,49 @@ def test_a_config_of_before_there_were_some_settings_has_their_defaults():
 def test_a_foreign_config_is_refused(text):
     with pytest.raises(ConfigError, match="start a new run"):
         from_json(text, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("group_pattern", 5, "--group-pattern: 5 is no text"),
+        ("classes", 7, "--classes: 7 is no text"),
+        ("backbone", None, "--backbone: None is no text"),
+        ("weights", ["none"], "--weights: .* is no text"),
+        ("strict", "no", "--strict: 'no' is no yes or no"),
+        ("strict", 1, "--strict: 1 is no yes or no"),
+        ("augment", "flip", "--augment: 'flip' is not a list of texts"),
+        ("augment", [1], "--augment: .* is not a list of texts"),
+        ("targets", "angle", "--targets: 'angle' is not a list of texts"),
+        ("data", 5, "--data: 5 is not a list of texts"),
+        ("data", [["a"]], "--data: .* is not a list of texts"),
+        ("data", [], "--data: must not be empty"),
+        ("input_size", [64], "--input-size: .* is not 2 numbers"),
+        ("input_size", 64, "--input-size: 64 is not 2 numbers"),
+        ("adam_betas", [0.9, "0.9"], "--adam-betas: .* is not 2 numbers"),
+        ("lr", "0.1", "--lr: 0.1 is out of range"),
+        ("epochs", None, "--epochs: none is out of range"),
+        ("optimizer", ["sgd"], "--optimizer: .* is none of sgd"),
+        ("optimizer", {"name": "sgd"}, "--optimizer: .* is none of sgd"),
+        ("mean", 5, "--mean: .* is not three finite numbers"),
+    ],
+)
+def test_a_value_of_another_type_in_a_stored_config_is_named_in_one_line(name, value, message):
+    kept = make(**PLACES).to_dict() | {name: value}
+
+    with pytest.raises(
+        ConfigError, match=f"^run/config.json: {message}.*; restore this file, or start a new run$"
+    ) as e:
+        from_json(json.dumps(kept), "run/config.json")
+    assert "\n" not in str(e.value)
+
+
+def test_a_stored_config_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(json.dumps(make(**PLACES).to_dict()).encode().replace(b"resnet18", b"resnet\xff8"))
+
+    with pytest.raises(ConfigError, match=r"config\.json: is no text in UTF-8; restore this file"):
+        settings({"output": str(tmp_path), "resume": True})
 
 
 @pytest.mark.parametrize("words", ["0.9", "0.9,1", "0.9,-0.1", "a,b", "0.9,0.99,0.999", "nan,0.9"])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import EXIT_BELOW_TARGET
+from cnn_perception.files import given_name, given_path
 from cnn_perception.tasks.registry import TASKS
 from training.adopt.adopting import Adopted, Options, adopt
 from training.config import preparation
@@ -30,12 +31,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.adopt", description="Makes a verified model file of any image classifier in ONNX."
     )
-    parser.add_argument("--model", type=Path, required=True, help="the .onnx file of another program")
-    parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
-    parser.add_argument("--classes", help="file of names, one a line, in the order of the outputs; else its metadata's")
+    parser.add_argument("--model", type=given_path, required=True, help="the .onnx file of another program")
+    parser.add_argument("--output", type=given_path, required=True, help="the .onnx file to write")
+    parser.add_argument(
+        "--classes",
+        type=given_name,
+        help="file of names, one a line, in the order of the outputs; else its metadata's",
+    )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=given_path,
         nargs="+",
         help="labelled images of its classes, or of some, as for training.train, to measure it on",
     )

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, get_args
 
 from cnn_perception.commands import Done, bad_input, exit_code, for_shell, program, there
 from cnn_perception.errors import EXIT_BELOW_TARGET, EXIT_OK, PerceptionError, printable
+from cnn_perception.files import given_name, given_path
 from training import config
 from training.auto.asked import OF_COMPUTING, OF_DATA, OF_INPUT, Asked, Precision
 from training.auto.budget import Budget
@@ -64,8 +65,10 @@ def _run(asked: Asked, started_s: float) -> int:
     sources = ", ".join(map(str, asked.given["data"]))
     print(printable(f"a model for {sources}, within {asked.minutes:g} minutes, in {asked.output}"), flush=True)
     from training.auto import deployment, finish, record  # slow to import
+    from training.data.sources import require_apart
 
     del finish  # imported here so that its time is not taken for that of the data
+    require_apart(asked.output, map(Path, asked.given["data"]))
 
     budget = Budget(asked.seconds, started_s)
     kept = record.opened(asked.output, asked.identity())
@@ -180,7 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     config.add_options(parser, ("data",))
     own = parser.add_argument_group("what is wanted")
-    own.add_argument("--output", type=Path, default=None, help="folder of the results [runs/auto_ and the data's name]")
+    own.add_argument(
+        "--output", type=given_path, default=None, help="folder of the results [runs/auto_ and the data's name]"
+    )
     own.add_argument(
         "--minutes", type=float, default=MINUTES, help="how long it may take, each time it is started [%(default)g]"
     )
@@ -193,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     tried = parser.add_argument_group("what is tried")
     tried.add_argument(
         "--backbones",
+        type=given_name,
         nargs="+",
         default=(),
         metavar="NAME",
@@ -200,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     tried.add_argument(
         "--weights",
+        type=given_name,
         nargs="+",
         default=(),
         metavar="WEIGHTS",

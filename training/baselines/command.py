@@ -22,8 +22,8 @@ import torch
 
 from cnn_perception.commands import Done, exit_code, program, there
 from cnn_perception.errors import ConfigError, DataError, printable
-from cnn_perception.files import require_unused
-from training import checkpoint, config, distributed
+from cnn_perception.files import given_path, require_unused
+from training import checkpoint, config, distributed, learned
 from training.baselines import comparison, fitting, methods, network, rows, table
 from training.baselines.comparison import Comparison
 from training.baselines.network import Network
@@ -34,6 +34,7 @@ from training.config.command_line import GROUPS
 from training.config.fields import flag_of
 from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Sample
+from training.data.sources import require_apart
 from training.networks import build
 from training.run_files import make_folder, write_csv, write_text
 from training.tasks.by_name import task_of
@@ -119,6 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(asked: Asked) -> int:
     if asked.output:
+        data = asked.given.get("data")
+        if not data and asked.checkpoint is not None:
+            data = config.sources_of(checkpoint.load(asked.checkpoint).config)
+        require_apart(asked.output, map(Path, data or ()))
         _require_folder(asked.output)
     setting = _of_run(asked) if asked.checkpoint is not None else _of_data(asked)
     task = task_of(setting.data.task)
@@ -223,9 +228,10 @@ def _notes(setting: Setting, found: Sequence[Row], compared: Comparison | None) 
     if (used := found[0].images) is not None and used < train:
         lines.append(f"the baselines learned from {used} of the {train} training images; --most-images changes it")
     if setting.beside is not None and (saved := setting.beside.saved) is not None:
-        learned = {*saved.train_images}
-        if seen := sum(str(sample.path.absolute()) in learned for sample in setting.samples):
+        if seen := int(learned.among(saved, setting.samples, setting.data).sum()):
             lines.append(f"beware: the network was trained on {seen} of these images; its figures are too good")
+        if count := learned.untold(saved, setting.data):
+            lines.append(f"beware: the network may have been trained on these images: {learned.why_untold(count)}")
         if saved.training.get("data_sha256") != setting.data.sha256:
             lines.append("beware: the network was trained on other images than the baselines")
     return [*lines, *([compared.in_words()] if compared else [])]
@@ -255,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     config.add_options(parser, ("data",))
     parser.add_argument(
-        "--checkpoint", type=Path, default=None, help="best.pt of a run, whose network and split are taken"
+        "--checkpoint", type=given_path, default=None, help="best.pt of a run, whose network and split are taken"
     )
     parser.add_argument(
         "--part", choices=("val", "test"), default="val", help="which images are answered (%(default)s)"
@@ -266,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
         default=fitting.MOST_IMAGES,
         help="training images that are used at most (%(default)s), about 20 kB of memory each",
     )
-    parser.add_argument("--output", type=Path, default=None, help="folder for baselines.json and baselines.csv")
+    parser.add_argument("--output", type=given_path, default=None, help="folder for baselines.json and baselines.csv")
     config.add_options(parser.add_argument_group("split, as for training.train"), OF_SPLIT)
     config.add_options(parser.add_argument_group("part of the image, as for training.train"), OF_INPUT)
     config.add_options(parser.add_argument_group("a network whose features are used"), OF_NETWORK)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from cnn_perception.errors import DataError
 from cnn_perception.model.outputs import FloatArray
+from training import learned
 from training.batches.loader import Batch, Images, Order, data_loader
 from training.data.image_folder import every_image
 from training.data.records import Sample
@@ -87,11 +88,17 @@ def of_run(run: Run) -> dict[str, Predictions]:
 
 
 def _of_none(run: Run) -> dict[str, tuple[Sample, ...]]:
-    """The images of none of the classes: those on which the unknown rule is measured, and those that only choose it."""
+    """The images of none of the classes: those on which the unknown rule is measured, and those that only choose it.
+
+    Of the user's folder those are left out that are labelled images, see `loop.run.open_run`, or in a table already.
+    """
     labelled = run.data.outside_of("val")
-    named = {sample.path.resolve() for sample in run.data.outside}
-    folder = outside_images(Path(run.config.outside)) if run.config.outside else ()
-    others = tuple(sample for sample in folder if sample.path.resolve() not in named)
+    folder = learned.with_pixels(outside_images(Path(run.config.outside))) if run.config.outside else []
+    named = {sample.pixels for sample in run.data.outside} - {None}
+    contrary = {sample.pixels for sample in run.data.samples} - {None}
+    others = tuple(sample for sample in folder if sample.pixels not in named | contrary)
+    if count := sum(sample.pixels in contrary for sample in folder):
+        print(f"--outside: {count} of {len(folder)} images are left out: they are labelled ones")
     return {OUTSIDE: (*labelled, *others), CHOOSING: run.data.outside_of("train")}
 
 

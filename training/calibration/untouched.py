@@ -7,21 +7,18 @@ which one of several was trained on promises what the robot will not see.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cnn_perception.errors import ConfigError
+from training import learned
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, list_images
 from training.data.records import Sample, in_words
 from training.tasks.by_name import task_of
 from training.tasks.scaling import Scaling, in_units, standardised
-
-_Content = tuple[int, str]
-"""Bytes of a file, and their SHA-256."""
 
 
 def of_members(members: Sequence[Checkpoint]) -> tuple[Sample, ...]:
@@ -89,16 +86,7 @@ def _standardised(sample: Sample, scaling: Scaling) -> Sample:
 
 
 def _untouched(samples: Iterable[Sample], members: Sequence[Checkpoint]) -> tuple[Sample, ...]:
-    """Leaves out what a member was trained on: by its path, and by its content, of which there may be copies."""
-    trained = {str(Path(path).resolve()) for member in members for path in member.learned_images}
-    others = [sample for sample in samples if str(sample.path.resolve()) not in trained]
-    sizes = {sample.path.stat().st_size for sample in others}
-    there = (Path(path) for path in trained)
-    same_size = [path for path in there if path.is_file() and path.stat().st_size in sizes]
-    contents = {_content(path) for path in same_size}
-    return tuple(sample for sample in others if not contents or _content(sample.path) not in contents)
-
-
-def _content(path: Path) -> _Content:
-    data = path.read_bytes()
-    return len(data), hashlib.sha256(data).hexdigest()
+    """Leaves out what a member was trained on, be it a copy that lies elsewhere."""
+    read = learned.with_pixels([*samples])
+    trained = np.any([learned.among(member, read) for member in members], axis=0)
+    return tuple(sample for sample, was_trained_on in zip(read, trained, strict=True) if not was_trained_on)

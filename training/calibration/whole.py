@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from cnn_perception.errors import ConfigError
 from cnn_perception.model.spec import ENSEMBLE, UNKNOWN
+from training import learned
 from training.batches.loader import Images, Order, data_loader
 from training.calibration import embeddings, fit, untouched
 from training.calibration.embeddings import Predictions
@@ -126,6 +127,7 @@ def _uncalibrated(members: Sequence[Checkpoint], held_out: Sequence[Sample]) -> 
         calibration=dataclasses.replace(UNCALIBRATED, thresholds=_mean_thresholds(members)),
         resume=None,
         unlabelled_images=(),
+        learned_pixels=(),
     )
 
 
@@ -208,10 +210,18 @@ def _notes(
     task = scored.task
     named = len({path for member in members for path in member.val_images})
     of_which = f" of the {named} that they validated on" if len(held_out) < named else ""
+    untold = sum(map(learned.untold, members))
+    of_none = (
+        "on which none of the networks is known to have been trained"
+        if untold
+        else "that none of the networks was trained on"
+    )
     lines = [
-        f"fitted as a whole to {len(held_out)} images that none of the networks was trained on{of_which}: "
+        f"fitted as a whole to {len(held_out)} images {of_none}{of_which}: "
         f"{task.metric} {scored.metric:.3f}, temperature {fitted.temperature:.3g}"
     ]
+    if untold:
+        lines.append(f"beware: a network may have been trained on some of them: {learned.why_untold(untold)}")
     if fitted.unknown is None and any(member.calibration.unknown for member in members):
         lines.append(
             "no unknown rule: that of several networks is by distance, for up to 200 classes with their images"

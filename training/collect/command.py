@@ -12,11 +12,11 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
 from cnn_perception.commands import Done, exit_code, for_shell, program
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, printable
+from cnn_perception.files import given_name, given_path
 from cnn_perception.image.messages import Overrides
 from cnn_perception.model.spec import Task
 from training.collect.collecting import Outcome, collect
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 done; 2 bad input, or a damaged source of which the readable part was used; "
         "130 interrupted, with what was chosen until then",
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder of the data set; made, or added to")
+    parser.add_argument("--output", type=given_path, required=True, help="folder of the data set; made, or added to")
     _add_sources(parser)
     _add_models(parser)
     _add_choice(parser)
@@ -141,7 +141,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         ("--images", "folders of images"),
         ("--recorded", "folders of a perception node's recorder, of either format"),
     ):
-        group.add_argument(option, type=Path, nargs="+", action="extend", default=[], metavar="PATH", help=text)
+        group.add_argument(option, type=given_path, nargs="+", action="extend", default=[], metavar="PATH", help=text)
     group.add_argument(
         "--topic",
         nargs="+",
@@ -155,13 +155,21 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what looks at the frames")
-    group.add_argument("--model", type=Path, help="model file: guesses labels, and its embedding says what looks alike")
-    group.add_argument("--shadow", type=Path, help="another model file: frames on which the two disagree are in doubt")
-    group.add_argument("--checkpoint", type=Path, help="of a training run: its features say what looks alike")
-    group.add_argument("--backbone", help="network whose features say what looks alike, with --weights")
-    group.add_argument("--weights", help="weights of --backbone, as for training.train")
+    group.add_argument(
+        "--model", type=given_path, help="model file: guesses labels, and its embedding says what looks alike"
+    )
+    group.add_argument(
+        "--shadow", type=given_path, help="another model file: frames on which the two disagree are in doubt"
+    )
+    group.add_argument("--checkpoint", type=given_path, help="of a training run: its features say what looks alike")
+    group.add_argument(
+        "--backbone", type=given_name, help="network whose features say what looks alike, with --weights"
+    )
+    group.add_argument("--weights", type=given_name, help="weights of --backbone, as for training.train")
     group.add_argument("--weight-classes", metavar="N", help="classes that --weights are for, where they do not say it")
-    group.add_argument("--classes", type=Path, help="file of the names to choose from, one a line; else the model's")
+    group.add_argument(
+        "--classes", type=given_path, help="file of the names to choose from, one a line; else the model's"
+    )
     group.add_argument("--task", choices=get_args(Task), help="what is labelled, without a model (multiclass)")
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.files import given_name
 from training.config.defaults import MODE_DEFAULTS
-from training.config.fields import PATHS, as_given, flag_of, required_type
+from training.config.fields import ONE_PATH, PATHS, as_given, flag_of, required_type
 from training.config.normalisation import Colours, colours
 from training.config.settings import Betas, TrainConfig
 from training.recipes import recipe as recipes
@@ -107,7 +108,9 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:  # noqa
     text = _help(field)
     hint = required_type(hint)
     if field.name in PATHS:  # one may hold commas
-        return {"action": "extend", "nargs": "+", "help": text}
+        return {"type": given_name, "action": "extend", "nargs": "+", "help": text}
+    if field.name in ONE_PATH:
+        return {"type": given_name, "help": text}
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
     if typing.get_origin(hint) is Literal:

@@ -12,6 +12,8 @@ from cnn_perception.errors import ConfigError
 
 PATHS = ("data", "teacher", "unlabelled")
 """Settings of several paths each."""
+ONE_PATH = ("output", "classes", "recipe", "backbone", "weights", "outside", "cache_dir")
+"""Settings of one path each, some of them in place of a name."""
 
 
 def setting(
@@ -71,9 +73,24 @@ def check(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:  # noqa
     hint = required_type(hint)
     if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
         raise ConfigError(f"--{flag_of(field.name)}: {value!r} is none of {', '.join(typing.get_args(hint))}")
+    if hint in (str, bool) and not isinstance(value, hint):
+        raise ConfigError(f"--{flag_of(field.name)}: {value!r} is no {'text' if hint is str else 'yes or no'}")
+    if hint in (tuple[str, ...], tuple[int, int], tuple[float, float]):
+        _check_several(field, hint, value)
     if hint in (int, float, tuple[int, int], tuple[float, float]):
         fits = all(isinstance(n, int | float) and not isinstance(n, bool) and low <= n <= high for n in numbers)
         whole = hint in (float, tuple[float, float]) or all(isinstance(n, int) for n in numbers)
         if not (fits and whole and all(map(math.isfinite, numbers))):
             text = as_given(value)
             raise ConfigError(f"--{flag_of(field.name)}: {text} is out of range; it must be in [{low:g}, {high:g}]")
+
+
+def _check_several(field: dataclasses.Field[Any], hint: Any, value: Any) -> None:  # noqa: ANN401
+    """Checks that a value is of as many texts or numbers as its annotation says."""
+    kinds = typing.get_args(hint)
+    is_text = kinds[0] is str
+    count = None if Ellipsis in kinds else len(kinds)
+    fits = isinstance(value, tuple) and all(isinstance(one, str) == is_text for one in value)
+    if not fits or count not in (None, len(value)):
+        what = f"{count or 'a list of'} {'texts' if is_text else 'numbers'}"
+        raise ConfigError(f"--{flag_of(field.name)}: {value!r} is not {what}")

@@ -44,7 +44,11 @@ def check(mean: Colours, std: Colours) -> None:
         ConfigError: If not; of those for pixels in [0, 255] it says what to give instead.
     """
     for name, numbers in (("mean", mean), ("std", std)):
-        if len(numbers) != 3 or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        if (
+            not isinstance(numbers, tuple)
+            or len(numbers) != 3
+            or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+        ):
             raise ConfigError(f"--{name}: {numbers!r} is not three finite numbers, of red, green and blue")
     of_bytes = max(mean) > 1 or max(std) > 1
     if of_bytes and max(*mean, *std) <= 255 and min(mean) >= 0 and min(std) > 0:

@@ -48,6 +48,21 @@ def sources_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return sources(settings.get("data"))
 
 
+def from_file(path: Path) -> dict[str, Any]:
+    """Reads a config.json, see `from_json`.
+
+    Raises:
+        ConfigError: If it cannot be read, or is not the JSON of a TrainConfig.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeError:
+        raise ConfigError(f"{path}: is no text in UTF-8; restore this file, or start a new run") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); restore this file, or start a new run") from None
+    return from_json(text, str(path))
+
+
 def from_json(text: str, where: str) -> dict[str, Any]:
     """Reads a config.json as arguments of `make` or `TrainConfig`; what an older one does not know is as usual.
 
@@ -63,5 +78,10 @@ def from_json(text: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or (added | value).keys() != usual.keys():
         raise ConfigError(f"{where} does not hold the settings of this version; start a new run")
     given: dict[str, Any] = added | value
-    value = given | {name: list(sources(given[name])) for name in PATHS}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+    value = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    value |= {name: sources(value[name]) for name in PATHS if isinstance(value[name], str | None)}  # of older runs
+    try:
+        TrainConfig(**value)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}; restore this file, or start a new run") from None
+    return value

@@ -320,7 +320,7 @@ def _read_all(listing: Listing) -> tuple[Listing, list[Content], list[ImageFindi
         if isinstance(result, ImageFinding):
             findings.append(result)
             continue
-        usable.append(sample)
+        usable.append(dataclasses.replace(sample, pixels=scan.short(result.pixels)))
         contents.append(result)
         findings += [ImageFinding(sample.path, note, "warning") for note in result.notes]
     return listing.keep(tuple(usable)), contents, findings

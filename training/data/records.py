@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,7 @@ class Sample:
             `LabelledImages.scaling`; empty for multiclass.
         group: What it was recorded with; images of one group are all in one part. Empty for a group of its own.
         source: Number of the folder or table that names it, in the order of `Listing.sources`.
+        pixels: The first 64 bits of the digest of its size and pixels, `data.scan.short`; None before it was read.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Sample:
     values: tuple[float, ...] = ()
     group: str = ""
     source: int = 0
+    pixels: int | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

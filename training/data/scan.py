@@ -97,6 +97,26 @@ def picture(path: Path) -> RgbImage | None:
         return None
 
 
+def short(digest: bytes) -> int:
+    """Returns the first 64 bits of a digest, which two of ten million pictures share in 1 of 370,000 such data sets."""
+    return int.from_bytes(digest[:8], "big")
+
+
+def pixels_of(paths: Sequence[Path], doing: str) -> list[int | None]:
+    """Returns of each file the `short` digest of its size and pixels; None where it cannot be read.
+
+    Args:
+        paths: The files.
+        doing: What the progress bar says.
+    """
+    return list(by_threads(_short_digest, paths, doing))
+
+
+def _short_digest(path: Path) -> int | None:
+    image = picture(path)
+    return None if image is None else short(digest(image))
+
+
 def digest(image: RgbImage) -> bytes:
     """Returns a digest of an image's size and pixels."""
     digest = hashlib.sha256(repr(image.shape).encode())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cnn_perception import label_table
 from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.files import require_outside
 from cnn_perception.image.listing import is_passed_over, visible_folders
 from cnn_perception.label_table import ListedFiles, Table, read_table
 from training import idx_files
@@ -78,6 +80,40 @@ def _names_images(table: Table) -> bool:
 def is_table(path: Path) -> bool:
     """Returns whether a path is that of a table; otherwise a folder is meant."""
     return path.suffix.lower() in label_table.ENDINGS and not path.is_dir()
+
+
+def require_apart(output: Path, data: Iterable[Path]) -> None:
+    """Refuses to write where images are searched for: a folder there is a class the next time, and a chart an image.
+
+    Beside a table, and beside MNIST's files, nothing is read that they do not name; what is hidden is read nowhere.
+
+    Args:
+        output: The file or folder that is to be written.
+        data: Folders and tables of labelled images.
+
+    Raises:
+        ConfigError: If it lies in a folder of class folders.
+        DataError: If a table in a folder cannot be read.
+    """
+    for source in data:
+        if table_of(source) is None and not idx_files.found(source):
+            require_unread(output, source)
+
+
+def require_unread(output: Path, folder: Path) -> None:
+    """Refuses to write into a folder of which every image is read, but for what is hidden in it.
+
+    Raises:
+        ConfigError: If a file or folder lies there.
+    """
+    inside = Path(os.path.relpath(os.path.realpath(output), os.path.realpath(folder)))
+    if not any(name.startswith(".") and name != os.pardir for name in inside.parts):
+        require_outside(output, folder)
+
+
+def base(source: Path) -> Path:
+    """Returns the folder that the names of a source's images are relative to."""
+    return source.absolute().parent if is_table(source) else source.absolute()
 
 
 def _refuse_twice(paths: Sequence[Path]) -> None:

@@ -75,8 +75,11 @@ def beside(data: LabelledImages, frames: Sequence[Frame]) -> LabelledImages:
     if copies:
         notes.append(f"{len(copies)} images without labels look like one that is held out: left out")
     values = (math.nan,) * len(data.class_names) if data.samples[0].values else ()
-    samples = tuple(Sample(frame.path, UNLABELLED, "train", values, frame.recording) for frame in kept)
     contents = [content for row, content in enumerate(found.contents) if row not in copies]
+    samples = tuple(
+        Sample(frame.path, UNLABELLED, "train", values, frame.recording, pixels=scan.short(content.pixels))
+        for frame, content in zip(kept, contents, strict=True)
+    )
     return dataclasses.replace(
         data,
         unlabelled=samples,
@@ -102,8 +105,8 @@ def alone(frames: Sequence[Frame], teachers: Teachers, config: TrainConfig, devi
     saved = teachers.saved[0]
     labels = _labels(found.frames, teachers, config, device)
     samples = tuple(
-        Sample(frame.path, label, part, values, frame.recording)
-        for frame, part, (label, values) in zip(found.frames, parts, labels, strict=True)
+        Sample(frame.path, label, part, values, frame.recording, pixels=scan.short(content.pixels))
+        for frame, content, part, (label, values) in zip(found.frames, found.contents, parts, labels, strict=True)
     )
     sources = tuple(Source(Path(source), frozenset[Part]({"train"})) for source in config.unlabelled)
     return LabelledImages(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import EXIT_BELOW_TARGET
+from cnn_perception.files import given_name, given_path
 from cnn_perception.model.spec import ModelSpec
 from training import moved_data
 from training.calibration import whole
@@ -41,33 +42,43 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--checkpoint",
-        type=Path,
+        type=given_path,
         nargs="+",
         help="best.pt or last.pt of a training run; of several runs, or all folds of one, the mean of their scores "
         "becomes one file, whose temperature, thresholds and unknown rule are fitted to images that none of them was "
         "trained on",
     )
-    source.add_argument("--backbone", help="instead: a network by name, as for training.train, without training")
-    parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
+    source.add_argument(
+        "--backbone",
+        type=given_name,
+        help="instead: a network by name, as for training.train, without training",
+    )
+    parser.add_argument("--output", type=given_path, required=True, help="the .onnx file to write")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=given_path,
         nargs="+",
         help="of --checkpoint: where its images are now, if they were moved; of several folders and tables each in the "
         "order of the training; all are read and compared",
     )
     parser.add_argument(
         "--calibrate-on",
-        type=Path,
+        type=given_path,
         nargs="+",
         help="of several --checkpoint: labelled images to fit the whole to instead of their validation images, such as "
         "the data set of a cross-validation, whose folds were trained on each other's; what one of them was trained "
         "on is left out",
     )
     parser.add_argument(
-        "--weights", help="of --backbone: imagenet, none (default), or a file of torch or safetensors, of any program"
+        "--weights",
+        type=given_name,
+        help="of --backbone: imagenet, none (default), or a file of torch or safetensors, of any program",
     )
-    parser.add_argument("--classes", help="of --backbone: their number, or a file with their names, one a line")
+    parser.add_argument(
+        "--classes",
+        type=given_name,
+        help="of --backbone: their number, or a file with their names, one a line",
+    )
     _add_preparation(parser.add_argument_group("of --backbone, as its weights were trained"))
     parser.add_argument(
         "--tolerance",
@@ -118,7 +129,9 @@ def _add_references(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of --checkpoint: stores embeddings and file names of N training images a class (%(const)s)",
     )
-    compared.add_argument("--gallery-images", type=Path, metavar="DIR", help="instead: those of all images below DIR")
+    compared.add_argument(
+        "--gallery-images", type=given_path, metavar="DIR", help="instead: those of all images below DIR"
+    )
 
 
 def _checkpoint(options: argparse.Namespace) -> Checkpoint:

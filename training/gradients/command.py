@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from cnn_perception.commands import Done, exit_code, program, there
 from cnn_perception.commands.progress import ProgressBar
+from cnn_perception.files import given_path
 from training.gradients import stacks
 from training.gradients.flow import gradient_norms
 from training.gradients.stacks import Init, Stack
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--depths", type=int, nargs="+", default=[8, 20, 56], help="layers with weights, 6 n + 2 each")
     parser.add_argument("--batch", type=int, default=64, help="images of noise, at least 2 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, images and labels (default: %(default)s)")
-    parser.add_argument("--output", type=Path, required=True, help="folder of gradients.png and gradients.json")
+    parser.add_argument("--output", type=given_path, required=True, help="folder of gradients.png and gradients.json")
     options = parser.parse_args(argv)
     if options.batch < 2:
         parser.error("--batch: at least 2, of which batch normalisation takes mean and variance")

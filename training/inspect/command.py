@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cnn_perception.commands import Done, exit_code, program
+from cnn_perception.files import given_name, given_path
 from training.class_names import require_possible
 from training.inspect.sources import of_backbone, of_file
 from training.inspect.stack import of_text
@@ -28,9 +28,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.inspect", description="Shows the layers of a network.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--backbone", help="a network by name, as for training.train, such as vgg_d, resnet50 or timm:convnext_atto"
+        "--backbone",
+        type=given_name,
+        help="a network by name, as for training.train, such as vgg_d, resnet50 or timm:convnext_atto",
     )
-    source.add_argument("--model", type=Path, help="instead: any .onnx file of an image network")
+    source.add_argument("--model", type=given_path, help="instead: any .onnx file of an image network")
     source.add_argument(
         "--layers", metavar="TEXT", help=f"instead: layers, divided by commas, each one of: {layer_text.GRAMMAR}"
     )
@@ -42,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         "or CxDxHxW",
     )
     parser.add_argument("--classes", type=int, help="of --backbone: their number (1000)")
-    parser.add_argument("--csv", type=Path, help="write the table there, too")
-    parser.add_argument("--figure", type=Path, help="draw it there, a .png")
+    parser.add_argument("--csv", type=given_path, help="write the table there, too")
+    parser.add_argument("--figure", type=given_path, help="draw it there, a .png")
     return parser
 
 

@@ -17,6 +17,7 @@ from typing import get_args
 
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import printable
+from cnn_perception.files import given_path
 from cnn_perception.local_page.guard import App
 from cnn_perception.local_page.server import LocalPage, open_browser
 from cnn_perception.model.spec import Task
@@ -38,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.label", description="Labels the images of a table in the browser, by the keyboard."
     )
-    parser.add_argument("table", type=Path, metavar="SET", help="folder of training.collect, or a CSV file of images")
+    parser.add_argument(
+        "table", type=given_path, metavar="SET", help="folder of training.collect, or a CSV file of images"
+    )
     parser.add_argument(
         "--order", choices=get_args(Order), default="doubt", help="which images come first (%(default)s)"
     )

@@ -10,13 +10,13 @@ from typing import Any
 
 from cnn_perception.commands import Done, for_shell, there
 from cnn_perception.errors import printable
-from cnn_perception.files import require_outside, require_unused
+from cnn_perception.files import require_unused
 from training import config
 from training.config import TrainConfig
 from training.data.load import DataOptions, list_images
 from training.data.records import Listing
+from training.data.sources import require_apart
 from training.data_set.columns import CLASSES_FILE
-from training.data_set.table import table_file
 from training.label_errors import corrections, examination, features, page, worklist
 from training.label_errors.options import Asked
 from training.label_errors.record import Result, worst_first
@@ -67,9 +67,7 @@ def _apply(asked: Asked, listing: Listing, sources: Sequence[Path], decided: Pat
 
 def _require_folder(folder: Path, sources: Sequence[Path]) -> None:
     """Makes the folder of the results, unless it holds files of others, decisions, or the images."""
-    for source in sources:
-        if not table_file(source).is_file():  # a table names its images, and no others are read
-            require_outside(folder, source)
+    require_apart(folder, sources)
     worklist.require_undecided(folder / worklist.NAME)
     make_folder(folder)
     record = folder / RECORD

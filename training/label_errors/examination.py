@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from cnn_perception.errors import DataError
 from cnn_perception.label_table import ListedFiles, read_table
+from training.data import scan
 from training.data.duplicates import Pairs
 from training.data.records import ImageFinding, Listing, Sample
 from training.data.sources import table_of
@@ -97,10 +99,14 @@ def examine(prepared: Prepared, seed: int) -> Result:
 def _measured(listing: Listing) -> tuple[list[Measured], Listing, list[ImageFinding]]:
     """What was measured of the images that can be read, these, and the others."""
     found = list(measure_all([sample.path for sample in listing.samples]))
-    usable = [row for row, one in enumerate(found) if isinstance(one, Measured)]
     measured = [one for one in found if isinstance(one, Measured)]
     left_out = [one for one in found if isinstance(one, ImageFinding)]
-    return measured, listing.keep(tuple(listing.samples[row] for row in usable)), left_out
+    usable = tuple(
+        dataclasses.replace(sample, pixels=scan.short(one.pixels))
+        for sample, one in zip(listing.samples, found, strict=True)
+        if isinstance(one, Measured)
+    )
+    return measured, listing.keep(usable), left_out
 
 
 def _of_classes(listing: Listing) -> Listing:

@@ -5,7 +5,7 @@ Those of a network and of a model file are kept by the content of the images, as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from cnn_perception.image.messages import read_image
 from cnn_perception.model.onnx_model import OnnxModel
 from cnn_perception.model.spec import InputSpec
 from cnn_perception.pipeline.preprocess import preprocess
-from training import checkpoint, config, distributed
+from training import checkpoint, config, distributed, learned
 from training.baselines import pictures
 from training.baselines.features import COLOURS, HOG
 from training.batches import feature_cache
 from training.batches.feature_cache import FeatureCache
 from training.batches.workers import affordable
+from training.checkpoint import Checkpoint
 from training.config import TrainConfig
 from training.data.records import LabelledImages, Sample
 from training.label_errors.options import OF_HEAD
@@ -117,19 +118,23 @@ def of_checkpoint(path: Path, chosen: TrainConfig) -> Describe:
         **{name: tuple(value) if isinstance(value, list) else value for name, value in head.items()},
     )
     model = build.restore(saved)
-    learned = frozenset(saved.train_images)
 
     def describe(data: LabelledImages) -> Described:
         described = _seen(own, model, data, f"{saved.backbone} of {path}")
-        if not (count := sum(str(sample.path.absolute()) in learned for sample in data.samples)):
-            return described
-        note = (
+        return Described(described.rows, described.known, described.source, tuple(_learned_from(saved, data)))
+
+    return describe
+
+
+def _learned_from(saved: Checkpoint, data: LabelledImages) -> Iterator[str]:
+    """Says that a network has learned from what it shall judge, or that this cannot be told."""
+    if count := int(learned.among(saved, data.samples, data).sum()):
+        yield (
             f"the network has learned from {count} of these images, wrong labels included: it may have bent its "
             "features to them; published weights find more"
         )
-        return Described(described.rows, described.known, described.source, (note,))
-
-    return describe
+    if count := learned.untold(saved, data):
+        yield f"the network may have learned from these images, wrong labels included: {learned.why_untold(count)}"
 
 
 def of_model(path: Path) -> Describe:

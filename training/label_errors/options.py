@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cnn_perception.errors import ConfigError
+from cnn_perception.files import given_path
 from training import config
 from training.config.fields import flag_of
 
@@ -80,15 +81,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--labels", action="store_true", help="look for wrong labels, odd images, and what gives the classes away"
     )
     own.add_argument(
-        "--output", type=Path, help="folder for labels.html and suspects.csv, which training.label opens; or the table "
-        "that --apply writes",
+        "--output", type=given_path, help="folder for labels.html and suspects.csv, which training.label opens; or the "
+        "table that --apply writes",
     )  # fmt: skip
-    own.add_argument("--checkpoint", type=Path, help="best.pt of a run, whose features are compared")
-    own.add_argument("--model", type=Path, help="model file, whose embeddings are compared")
+    own.add_argument("--checkpoint", type=given_path, help="best.pt of a run, whose features are compared")
+    own.add_argument("--model", type=given_path, help="model file, whose embeddings are compared")
     config.add_options(own, (*OF_NETWORK, *OF_COMPUTING))
     own.add_argument(
-        "--apply", type=Path, metavar="SUSPECTS", help="write a new table of --data with the labels that were decided "
-        "in this worklist",
+        "--apply", type=given_path, metavar="SUSPECTS", help="write a new table of --data with the labels that were "
+        "decided in this worklist",
     )  # fmt: skip
     own.add_argument(
         "--skipped", choices=get_args(Skipped), help="what becomes of images that were skipped there [drop]"

@@ -16,11 +16,13 @@ from pathlib import Path
 from cnn_perception.commands import Done, exit_code, for_shell, program, there
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError
+from cnn_perception.files import given_path
 from cnn_perception.masks.folder import read_masks
-from training import checkpoint, distributed
+from training import checkpoint, config, distributed
 from training.checkpoint import Checkpoint
 from training.data.load import DataOptions, load_images
 from training.data.records import Part, Sample
+from training.data.sources import require_apart
 from training.look import page, sections
 from training.look.section import CannotLookError
 from training.look.subject import Options, Subject
@@ -34,13 +36,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.look", description="Shows what a trained network sees, in one page."
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a training run")
+    parser.add_argument("--checkpoint", type=given_path, required=True, help="best.pt or last.pt of a training run")
     parser.add_argument(
-        "--data", type=Path, nargs="+", help="labelled images, as for training.train; without it the run's own"
+        "--data", type=given_path, nargs="+", help="labelled images, as for training.train; without it the run's own"
     )
-    parser.add_argument("--masks", type=Path, help="folder of masks of concepts, for the sections that compare")
-    parser.add_argument("--images", type=Path, nargs="+", default=[], help="pictures to show; four of val by default")
-    parser.add_argument("--output", type=Path, help="folder for the page and its figures; RUN/look by default")
+    parser.add_argument("--masks", type=given_path, help="folder of masks of concepts, for the sections that compare")
+    parser.add_argument(
+        "--images", type=given_path, nargs="+", default=[], help="pictures to show; four of val by default"
+    )
+    parser.add_argument("--output", type=given_path, help="folder for the page and its figures; RUN/look by default")
     parser.add_argument(
         "--sections",
         nargs="+",
@@ -79,6 +83,7 @@ def _look(options: argparse.Namespace, words: Sequence[str]) -> int:
     _require_in_range(options)
     saved = checkpoint.load(options.checkpoint)
     folder = options.output or options.checkpoint.absolute().parent / "look"
+    require_apart(folder, options.data or map(Path, config.sources_of(saved.config)))
     page.require_place(folder)
     chosen = Options(
         images=tuple(options.images),

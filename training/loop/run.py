@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import nn
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import remove_unfinished, require_unused
+from cnn_perception.image.listing import image_files
 from cnn_perception.model.spec import InputSpec
-from training import checkpoint, distributed
+from training import checkpoint, distributed, learned
 from training.batches.augment import Augmentation
 from training.batches.cache import open_cache
 from training.batches.loader import Batch, Images, Order, balanced, data_loader
@@ -27,7 +29,7 @@ from training.config import (
     CHANGED_BY_RESUME,
     TrainConfig,
     expand_augment,
-    from_json,
+    from_file,
     make,
     sources_of,
     with_recipe,
@@ -36,8 +38,10 @@ from training.config import (
 from training.config.fields import PATHS, as_given, flag_of
 from training.config.stored import sources
 from training.data import load
+from training.data.checks.findings import write_findings
 from training.data.load import DataOptions
 from training.data.records import LabelledImages, Part, Sample
+from training.data.sources import require_apart, require_unread
 from training.distillation import answers
 from training.distillation import unlabelled as without_labels
 from training.distillation.teachers import Teachers, of_run
@@ -54,6 +58,7 @@ _FILES = (
     "baseline.json", batch_statistics.FILE,
 )  # fmt: skip
 """What a run writes, but for findings.csv, which a check writes too."""
+FINDINGS = "findings.csv"
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ class Run:
             train_targets=tuple(sample.values or (sample.label,) for sample in self.data.part("train")),
             source=own_module.fields_of(self.config.backbone),
             unlabelled_images=tuple(str(sample.path.absolute()) for sample in self.data.unlabelled),
+            learned_pixels=tuple(sample.pixels for sample in self.data.lessons if sample.pixels is not None),
         )
         for name in names:
             checkpoint.save(self.folder / name, dataclasses.replace(now, resume=resume if name == "last.pt" else None))
@@ -170,13 +176,7 @@ class Run:
         Raises:
             DataError: If it cannot be read, or was trained on other data.
         """
-        path = self.folder / "last.pt"
-        if not (self.config.resume and path.exists()):
-            return None
-        saved = checkpoint.load(path)
-        if saved.training["data_sha256"] != self.data.sha256:
-            raise DataError(f"{self.data.where}: differs from what {path} was trained on; start a new run")
-        return saved
+        return _last(self.folder, self.data) if _goes_on(self.config) else None
 
 
 def settings(given: dict[str, Any]) -> TrainConfig:
@@ -199,12 +199,13 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         config = make(**completed)
         for line in (*filter(None, [taken]), *without_effect(given, config)):
             print(line)
+        _require_apart(config)
         data, teacher, unlabelled = (_absolute(getattr(config, name)) for name in PATHS)
         return dataclasses.replace(config, data=data, teacher=teacher, unlabelled=unlabelled)
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"{folder}: holds no run to continue; leave out --resume")
-    saved = from_json(path.read_text(), str(path))
+    saved = from_file(path)
     value: Any
     for name, value in given.items():
         value = expand_augment(value) if name == "augment" else value
@@ -214,7 +215,21 @@ def settings(given: dict[str, Any]) -> TrainConfig:
             raise ConfigError(f"--{flag_of(name)}: the run in {folder} has {as_given(saved[name])}; leave it out")
     kept = {name: given[name] for name in (*CHANGED_BY_RESUME, "output") if name in given}
     kept["backbone"] = build.resumed_name(saved["backbone"], folder / "last.pt")
-    return TrainConfig(**{**saved, **kept, "data": _absolute(sources_of(given) or saved["data"])})
+    config = TrainConfig(**{**saved, **kept, "data": _absolute(sources_of(given) or saved["data"])})
+    _require_apart(config)
+    return config
+
+
+def _require_apart(config: TrainConfig) -> None:
+    """Checks that a run writes nothing where it looks for images.
+
+    Raises:
+        ConfigError: If it would.
+    """
+    for output in map(Path, filter(None, (config.output, config.cache_dir))):
+        require_apart(output, config.sources)
+        for folder in (*config.unlabelled, *filter(None, (config.outside,))):
+            require_unread(output, Path(folder))
 
 
 def _absolute(paths: Iterable[str]) -> tuple[str, ...]:
@@ -236,6 +251,8 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     folder = Path(config.output)
     device = distributed.chosen_device(config.device)
     _check_network(config)  # what is wrong with it should not be found only after the data were read
+    if config.mode != "probe":
+        require_precision(config, device)
     make_folder(folder)
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
@@ -244,6 +261,10 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
             (folder / batch_statistics.FILE).unlink(missing_ok=True)  # of an earlier run in this folder
     teachers = of_run(config, device)
     data = _data(config, frames, teachers, device)
+    _require_of_none(config, data)
+    if _goes_on(config):
+        _last(folder, data)  # for its errors, before the record of the run is written again
+        write_findings(folder / FINDINGS, data.findings)
     if data.labelled_by:
         config = dataclasses.replace(config, **_without_labels(data))
     write_config(config)
@@ -271,6 +292,55 @@ def _check_network(config: TrainConfig) -> None:
         batch_statistics.require(model, config.backbone)
 
 
+def _require_of_none(config: TrainConfig, data: LabelledImages) -> None:
+    """Checks that no image of `--outside` is one of the labelled images, as an image under two labels would be.
+
+    Raises:
+        DataError: If one has the same pixels, and such are not to be left out.
+    """
+    if not config.outside or config.on_conflict != "error" or config.unknown == "none":
+        return
+    if not task_of(data.task).one_class:
+        return
+    labelled = {sample.pixels: sample for sample in data.samples}
+    files = image_files(Path(config.outside), Counter())
+    others = learned.with_pixels([Sample(path, 0, "test") for path in files])
+    copies = [one for one in others if one.pixels is not None and one.pixels in labelled]
+    if copies:
+        first, known = copies[0].path, labelled[copies[0].pixels]
+        raise DataError(
+            f"--outside {config.outside}: {len(copies)} of its {len(others)} images are labelled ones, first {first}, "
+            f"which is {known.path}, {data.class_names[known.label]!r}; remove them, or leave them out with "
+            "--on-conflict drop"
+        )
+
+
+def require_precision(config: TrainConfig, device: torch.device) -> None:
+    """Checks that a device has the mixed precision that is asked for.
+
+    Raises:
+        ConfigError: If not.
+    """
+    if config.amp == "fp16" and device.type == "cpu":
+        raise ConfigError("--amp fp16 needs a GPU; take off or bf16")
+
+
+def _goes_on(config: TrainConfig) -> bool:
+    """Whether a run goes on from a checkpoint; one that did not reach its first begins anew."""
+    return config.resume and (Path(config.output) / "last.pt").exists()
+
+
+def _last(folder: Path, data: LabelledImages) -> Checkpoint:
+    """Returns the checkpoint from which a run goes on; see `Run.last`."""
+    path = folder / "last.pt"
+    saved = checkpoint.load(path)
+    if saved.training["data_sha256"] != data.sha256:
+        raise DataError(f"{data.where}: differs from what {path} was trained on; restore it, or start a new run")
+    if (saved.resume or {}).get("unlabelled_sha256", "") != data.unlabelled_sha256:
+        raise DataError("--unlabelled: differs from what the run was trained on; restore it, or start a new run")
+    return saved
+
+
 def _without_labels(data: LabelledImages) -> dict[str, Any]:
     """Settings of a run without labels: they teach nothing, and nobody knows which images show none of the classes."""
     targets = tuple(f"{name}:{unit}" for name, unit in zip(data.class_names, data.units, strict=False))
@@ -284,7 +354,7 @@ def _data(
     if teachers is not None and not config.data:
         return without_labels.alone(frames, teachers, config, device)
     options = DataOptions.of(config.to_dict())
-    data = load.load_images(config.sources, options, Path(config.output) / "findings.csv")
+    data = load.load_images(config.sources, options, None if _goes_on(config) else Path(config.output) / FINDINGS)
     if teachers is not None:
         teachers.require_classes(data)
     return without_labels.beside(data, frames) if frames else data

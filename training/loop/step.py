@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cnn_perception.commands.progress import ProgressBar
-from cnn_perception.errors import ConfigError
 from training import distributed
 from training.batches.loader import class_weights
 from training.config import TrainConfig
 from training.distillation import answers
 from training.loop import schedule
 from training.loop.ema import WeightAverage
-from training.loop.run import Run
+from training.loop.run import Run, require_precision
 from training.loop.schedule import Phase
 from training.networks import backbones
 from training.tasks.by_name import task_of
@@ -273,8 +272,7 @@ class Learner:
 
 def amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
     """Returns the type of mixed precision, None for plain float32."""
-    if config.amp == "fp16" and device.type == "cpu":
-        raise ConfigError("--amp fp16 needs a GPU; take off or bf16")
+    require_precision(config, device)
     if config.amp == "off" or (config.amp == "auto" and device.type == "cpu"):
         return None  # bf16 is slower than float32 on most CPUs
     wide_range = config.amp == "bf16" or (config.amp == "auto" and torch.cuda.is_bf16_supported())

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cnn_perception.commands.progress import ProgressBar
-from cnn_perception.errors import ConfigError, DataError
+from cnn_perception.errors import ConfigError
 from training import distributed
 from training.batches import mixup
 from training.batches.loader import Batch, Order, balanced
@@ -88,14 +88,8 @@ class Trainer:
         }
 
     def restore(self, saved: Checkpoint) -> None:
-        """Goes back to where a checkpoint was written.
-
-        Raises:
-            DataError: If its images without labels were others.
-        """
+        """Goes back to where a checkpoint was written."""
         assert saved.resume is not None  # last.pt always has it
-        if saved.resume.get("unlabelled_sha256", "") != self.run.data.unlabelled_sha256:
-            raise DataError("--unlabelled: differs from what the run was trained on; restore it, or start a new run")
         values = {"labelled": saved.resume["progress"]["images"], **saved.resume["progress"]}
         values["history"] = [EpochRecord(**record) for record in values["history"]]
         self.progress = Progress(**values)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.errors import DataError
+from cnn_perception.files import given_path
 from training.checkpoint import load
 
 
@@ -22,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m training.networks",
         description="Prints the program that the network of a checkpoint was made by, and runs nothing of it.",
     )
-    parser.add_argument("checkpoint", type=Path, help="best.pt or last.pt of a run with --backbone FILE.py:FUNCTION")
+    parser.add_argument(
+        "checkpoint", type=given_path, help="best.pt or last.pt of a run with --backbone FILE.py:FUNCTION"
+    )
     given = parser.parse_args(argv)
     return exit_code(lambda: _print(given.checkpoint), "interrupted")
 

@@ -6,12 +6,17 @@ Leaves to others: the scores and the threshold (test_fit), AUROC itself (test_me
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
+from tiny_images import write_folder
 
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
+from training import train
 from training.calibration import cross_fit, unknown_rule
 from training.calibration import fit as calibrate
 from training.calibration.embeddings import Predictions
@@ -160,3 +165,25 @@ def test_an_area_of_0_or_1_of_few_images_is_not_certain(value):
 
     assert found.low <= value <= found.high
     assert found.high - found.low > 0.1
+
+
+def test_labelled_images_are_no_images_of_none_of_the_classes(tmp_path, capsys):
+    data = write_folder(tmp_path / "signs", {"go": 8, "stop": 8})
+    others = write_folder(tmp_path / "others", {"sky": 6}, first_seed=500)
+    for number in range(3):  # the same pixels in another format, under another name
+        Image.open(data / "go" / f"{number:02}.png").save(others / "sky" / f"copy{number}.bmp")
+    words = ["--data", data, "--backbone", "lenet5", "--mode", "scratch", "--epochs", 1, "--batch-size", 8]
+    words += ["--workers", 0, "--input-size", 32, "--baselines", "none", "--device", "cpu", "--unknown", "energy"]
+
+    def run(name, *more):
+        return train.main([str(word) for word in (*words, "--outside", others, "--output", tmp_path / name, *more)])
+
+    assert run("refused") == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "3 of its 9 images are labelled ones, first" in said
+    assert "'go'; remove them" in said
+    assert not (tmp_path / "refused" / "config.json").exists()
+    assert run("dropped", "--on-conflict", "drop") == EXIT_OK
+    assert "--outside: 3 of 9 images are left out: they are labelled ones" in capsys.readouterr().out
+    report = json.loads((tmp_path / "dropped" / "report.json").read_text())
+    assert report["calibration"]["unknown"]["outside_images"] == 6
