@@ -273,9 +273,10 @@ class CameraNode(parameters.ParameterNode):
         self._is_compressed = self._settings.image_transport == "compressed"
         message_type = CompressedImage if self._is_compressed else Image
         images = self.resolve_topic_name("image_raw", only_expand=True)  # rclpy remaps what it is given
-        topic = topics.compressed_of(self, images) if self._is_compressed else images
+        name = topics.compressed_of(self, images) if self._is_compressed else images
         overridable = QoSOverridingOptions.with_default_policies()
-        self._images = self.create_publisher(message_type, topic, _image_qos(), qos_overriding_options=overridable)
+        self._images_name = name
+        self._images = self.create_publisher(message_type, name, _image_qos(), qos_overriding_options=overridable)
         camera_info = topics.camera_info_of(self, images, self._images.topic_name)
         self._camera_infos = self.create_publisher(CameraInfo, camera_info, _image_qos())
         self._camera_info: CameraInfo | None = None
@@ -314,12 +315,11 @@ class CameraNode(parameters.ParameterNode):
             return f"for /clock, which stands still: {who}; start or resume the simulation, or leave out use_sim_time"
         if not self._lacks_subscribers():
             return ""
-        topic = self._images.topic_name
-        infos = self.get_subscriptions_info_by_topic(topic)
+        infos = self.get_subscriptions_info_by_topic(self._images_name)
         who = f" of {topics.in_words(infos)}" if infos else ""
         return (
-            f"for {self._settings.wait_for_subscribers} subscribers of {topic} (wait_for_subscribers) and reaches "
-            f"{self._images.get_subscription_count()}{who}; check their topic, type and QoS, and ROS_DOMAIN_ID"
+            f"for {self._settings.wait_for_subscribers} subscribers of {self._images.topic_name} (wait_for_subscribers) "
+            f"and reaches {self._images.get_subscription_count()}{who}; check their topic, type and QoS, and ROS_DOMAIN_ID"
         )
 
     def _lacks_subscribers(self) -> bool:

@@ -26,7 +26,7 @@ class ClassList:
 
         Args:
             node: Who subscribes.
-            answers: Fully qualified topic of the answers.
+            answers: Topic of the answers, as it is before remapping.
             on_classes: Called with the names of the classes; with none where another node publishes the answers,
                 whose list is still to come.
         """

@@ -31,7 +31,7 @@ from cnn_perception.follow_node.controller import (
     VelocityCommand,
     stop,
 )
-from cnn_perception.follow_node.standstill import StandstillLog
+from cnn_perception.follow_node.standstill import COMMANDS, StandstillLog
 from cnn_perception.image.messages import nanoseconds
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.ros import given_parameters, parameters, process
@@ -123,10 +123,10 @@ class FollowNode(parameters.ParameterNode):
         self._controller = FollowController()
         self._latest = stop("just started")
         self._message_type: type[Twist | TwistStamped] = TwistStamped if self._settings.stamped else Twist
-        self._commands = self.create_publisher(self._message_type, "cmd_vel", _NEWEST_QOS)
+        self._commands = self.create_publisher(self._message_type, COMMANDS, _NEWEST_QOS)
         self.create_subscription(Classification, "classification", self._on_classification, _NEWEST_QOS)
         self.create_subscription(Vector3Stamped, "ray", self._on_ray, _NEWEST_QOS)
-        self._classes = ClassList(self, self.resolve_topic_name("classification"), self._on_classes)
+        self._classes = ClassList(self, "classification", self._on_classes)
         self._standstill = StandstillLog(
             self,
             {"answers": ("classification", Classification), "rays": ("ray", Vector3Stamped)},
@@ -140,7 +140,7 @@ class FollowNode(parameters.ParameterNode):
         # A steady clock, so that the robot also stops in a simulation whose /clock stands still.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(period_s, heartbeat.after(self._on_timer), clock=clock)
-        self.get_logger().info(f"following {self._config.follow}: {self.resolve_topic_name('cmd_vel')}")
+        self.get_logger().info(f"following {self._config.follow}: {self._commands.topic_name}")
 
     def stop_robot(self, reason: str) -> None:
         """Publishes a zero velocity and waits until it has arrived."""

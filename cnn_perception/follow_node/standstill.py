@@ -15,7 +15,9 @@ from cnn_perception.ros.throttled_log import ThrottledLog
 
 LASTS_S = 3.0
 """A reason that has lasted so long is said: longer than nodes that start together take to find each other."""
-_COMMANDS = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
+COMMANDS = "cmd_vel"
+"""Topic of the commands before remapping."""
+_OF_COMMANDS = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
 """Of which the parameter `stamped` chooses."""
 
 
@@ -81,7 +83,7 @@ class StandstillLog:
             return command.reason
         name, kind = known
         topic = self._node.resolve_topic_name(name)
-        infos = self._node.get_publishers_info_by_topic(topic)
+        infos = self._node.get_publishers_info_by_topic(name)  # rclpy remaps what it is asked for
         misfits = topics.misfits(infos, self._qos)
         advice = f"check the remapping of {name}"
         reason = topics.why_none_arrives(infos, name, topics.type_name(kind), misfits, advice)
@@ -91,16 +93,16 @@ class StandstillLog:
     def _look_at_listeners(self, drives: bool) -> None:
         """Warns where the base cannot take the commands, and where they should move it and nobody hears them."""
         topic, me = self._commands.topic_name, self._node.get_fully_qualified_name()
-        infos = self._node.get_subscriptions_info_by_topic(topic)
+        infos = self._node.get_subscriptions_info_by_topic(COMMANDS)
         own = topics.type_name(self._commands.msg_type)
         others = [info for info in infos if info.topic_type != own]
         # As the graph has it: in the publisher's own profile, what has no limit is 0 and not infinite.
-        offers = [info for info in self._node.get_publishers_info_by_topic(topic) if topics.node_of(info) == me]
+        offers = [info for info in self._node.get_publishers_info_by_topic(COMMANDS) if topics.node_of(info) == me]
         verdicts = [qos_check_compatible(one.qos_profile, info.qos_profile) for one in offers[:1] for info in infos]
         misfits = [reason for verdict, reason in verdicts if verdict == QoSCompatibility.ERROR]
         if others:
-            is_choice = all(info.topic_type in _COMMANDS for info in others)
-            stamped = str(own == _COMMANDS[0]).lower()
+            is_choice = all(info.topic_type in _OF_COMMANDS for info in others)
+            stamped = str(own == _OF_COMMANDS[0]).lower()
             advice = f"set stamped:={stamped}" if is_choice else "check the remapping of cmd_vel"
             text = f"{topic} is subscribed by {topics.in_words(others)}; this node publishes {own}, {advice}"
         elif misfits:
