@@ -318,8 +318,9 @@ class CameraNode(parameters.ParameterNode):
         infos = self.get_subscriptions_info_by_topic(self._images_name)
         who = f" of {topics.in_words(infos)}" if infos else ""
         return (
-            f"for {self._settings.wait_for_subscribers} subscribers of {self._images.topic_name} (wait_for_subscribers) "
-            f"and reaches {self._images.get_subscription_count()}{who}; check their topic, type and QoS, and ROS_DOMAIN_ID"
+            f"for {self._settings.wait_for_subscribers} subscribers of {self._images.topic_name} "
+            f"(wait_for_subscribers) and reaches {self._images.get_subscription_count()}{who}; check their topic, type "
+            "and QoS, and ROS_DOMAIN_ID"
         )
 
     def _lacks_subscribers(self) -> bool:
