@@ -513,7 +513,8 @@ def _flatten(image: Image.Image, kind: str, *, is_alpha_meant: bool) -> tuple[_P
     Args:
         image: The picture.
         kind: Of its file.
-        is_alpha_meant: Whether it is composited over white, and not dropped.
+        is_alpha_meant: Whether it is composited over white, and not dropped; that of a picture all of which would be
+            white is never meant: programs leave it 0.
     """
     if image.mode in ("I", "F"):
         raise FrameError(
@@ -523,19 +524,23 @@ def _flatten(image: Image.Image, kind: str, *, is_alpha_meant: bool) -> tuple[_P
     oddities: tuple[ImageOddity, ...] = ()
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if is_alpha_meant:
+        least, most = image.getchannel("A").getextrema()
+        if is_alpha_meant and most:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        elif image.getchannel("A").getextrema() != (255, 255):
-            oddities = (_dropped_alpha(kind),)
+        elif least != 255:
+            oddities = (_dropped_alpha(kind, of_camera=not is_alpha_meant),)
     return np.asarray(image.convert("RGB")), oddities
 
 
-def _dropped_alpha(kind: str) -> ImageOddity:
-    """Returns that pixels of a message are transparent, which is passed over."""
+def _dropped_alpha(kind: str, *, of_camera: bool) -> ImageOddity:
+    """Returns that pixels are transparent, all of them in a file, which is passed over."""
     is_whole = kind in _WHOLE_UNDER_ALPHA
     blanked = "" if is_whole else f", but encoders of {kind} may have blanked what is transparent"
     text = (
         f"pixels of the {kind} are transparent; alpha of a camera is dropped, as that of rgba8 is, and not composited "
         f"over white as in files of folders{blanked}; have the driver send none"
+        if of_camera
+        else f"every pixel of the {kind} is transparent, so alpha is dropped: over white nothing of it would be "
+        f"left{blanked}; save it without alpha"
     )
     return ImageOddity("alpha_dropped", text, harmless=is_whole)

@@ -51,6 +51,17 @@ def test_alpha_of_a_message_is_dropped_and_told(kind: str, depth: type, alpha: i
     assert (told.kind, told.harmless) == ("alpha_dropped", True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "depth"), [(".png", np.uint8), (".png", np.uint16), (".tiff", np.uint8), (".tiff", np.uint16)]
+)
+def test_a_file_all_of_which_would_be_white_is_shown_without_its_alpha_and_it_is_told(kind: str, depth: type):
+    found = decode_frame(EncodedFile.from_folder(with_alpha(0, kind, depth)))
+    assert np.array_equal(found.image, COLOURS)
+    assert [one.kind for one in found.seen.oddities] == ["alpha_dropped"]
+    hidden = decode_frame(EncodedFile.from_folder(with_alpha(1, kind, depth)))
+    assert hidden.image.min() > 250
+
+
 @pytest.mark.parametrize("kind", [".png", ".tiff"])
 def test_opaque_alpha_is_nothing_odd(kind: str):
     found = decode_frame(EncodedFile(with_alpha(255, kind), ""))

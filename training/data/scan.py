@@ -149,7 +149,9 @@ def _notes_of_pillow(data: bytes) -> tuple[str, ...]:
     try:
         with opened(data, kind) as image:
             animated = getattr(image, "is_animated", False)
-            alpha = image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255
+            alpha = image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A"))
+            # Where all of it is transparent alpha is dropped, an oddity of the decoded picture.
+            is_composited = alpha is not False and alpha.min() < 255 and alpha.max() > 0
     except DAMAGE:
         return ()
-    return (ANIMATED,) * animated + (TRANSPARENT,) * bool(alpha)
+    return (ANIMATED,) * animated + (TRANSPARENT,) * bool(is_composited)

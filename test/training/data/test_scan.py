@@ -15,7 +15,7 @@ from cnn_perception.errors import FrameError
 from cnn_perception.image.messages import read_image
 from training.data.checks.findings import KINDS
 from training.data.records import ImageFinding
-from training.data.scan import BESIDE_PIXELS, NEARLY_BLACK, Content, picture, read
+from training.data.scan import BESIDE_PIXELS, NEARLY_BLACK, TRANSPARENT, Content, picture, read
 
 PICTURE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8))
 
@@ -35,6 +35,15 @@ def test_numbers_of_few_bits_are_told_with_what_mends_them(tmp_path: Path, bits:
     told = notes(tmp_path / "a", cv2.imencode(suffix, numbers)[1].tobytes())
     assert told == (f"{NEARLY_BLACK}: of its 16 bits only {bits} are used; multiply its numbers by {factor}",)
     assert notes(tmp_path / "b", cv2.imencode(suffix, numbers * factor)[1].tobytes()) == ()
+
+
+def test_a_picture_all_of_which_is_transparent_is_not_called_composited(tmp_path: Path):
+    pixels = np.asarray(PICTURE.convert("RGBA")).copy()
+    pixels[..., 3] = 0
+    (told,) = notes(tmp_path / "a.png", saved(Image.fromarray(pixels), "PNG"))
+    assert told.startswith(f"{BESIDE_PIXELS}: every pixel of the PNG is transparent")
+    pixels[0, 0, 3] = 255
+    assert notes(tmp_path / "b.png", saved(Image.fromarray(pixels), "PNG")) == (TRANSPARENT,)
 
 
 def test_stray_bytes_are_told_and_cost_no_image(tmp_path: Path):
