@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,10 +139,10 @@ def _ends_within_a_part(path: Path) -> bool | None:
             header = file.read(16).ljust(16, b"\0")
             if is_avi and header[:4] != b"RIFF":
                 return False
-            size = struct.unpack("<I", header[4:8])[0] + 8 if is_avi else struct.unpack(">I", header[:4])[0]
+            size = int.from_bytes(header[4:8], "little") + 8 if is_avi else int.from_bytes(header[:4], "big")
             if size == 1:
-                size = struct.unpack(">Q", header[8:])[0]
+                size = int.from_bytes(header[8:], "big")
             if size < 8:
                 return False
             end += size
-    return bool(end > bytes_there)
+    return end > bytes_there
