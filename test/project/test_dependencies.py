@@ -75,15 +75,14 @@ TORCH = {"torch", "torchvision", "safetensors"}
 TRAINING: list[dict[str, set[str]]] = [
     {"distributed": {"torch"}, "tasks": {"numpy", "torch"}},
     {
-        "class_lists": {"yaml"},
         "idx_files": {"numpy", "cv2", "tqdm"},
         "run_files": set(),
         "text_table": set(),
         "torch_files": {"torch", "safetensors"},
     },
-    {"recipes": set(), "data_set": set()},
+    {"class_names": {"yaml"}, "recipes": set(), "data_set": set()},
     {"data": {"numpy", "cv2", "PIL", "tqdm"}},
-    {"class_names": set(), "config": set(), "checkpoint": {"torch"}},
+    {"config": set(), "checkpoint": {"torch"}},
     {
         "learned": {"numpy"},
         "moved_data": set(),

@@ -31,7 +31,6 @@ from cnn_perception.model.spec import (
     PrecisionRecord,
     TrainingRecord,
 )
-from training import class_names
 from training.adopt import certificate, labels, measuring
 from training.adopt.foreign_file import ForeignModel, read
 from training.adopt.graph import batches, head, image_input, own_normalisation, rewriting, scores_output
@@ -43,7 +42,8 @@ from training.adopt.labels import Labels
 from training.adopt.preparation import as_exported, doubts, input_of
 from training.adopt.reference import Reference
 from training.adopt.remarks import Remark
-from training.class_names import Carried
+from training.class_names import of_networks
+from training.class_names.of_networks import Carried
 from training.config.preparation import Preparation
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image
@@ -142,8 +142,8 @@ def adopt(options: Options) -> Adopted:
     require_own_model(options.output)
     make_folder(options.output.parent)
     foreign = read(options.model)
-    carried = class_names.carried(foreign.metadata)
-    names = class_names.settled(options.classes, carried, str(options.model))
+    carried = of_networks.carried(foreign.metadata)
+    names = of_networks.settled(options.classes, carried, str(options.model))
     preparation, assumed = as_exported(options.preparation, foreign)
     made = _made(foreign, options, preparation, names)
     spec = _described(made, names)
@@ -194,7 +194,7 @@ def _made(foreign: ForeignModel, options: Options, preparation: Preparation, nam
     image_input.with_size(upgraded, image)
     size = input_of(preparation, image, where)
     scores = scores_output.find(upgraded, image, size, options.output_name, options.task, where)
-    class_names.require_count(names, scores.classes, scores.name, where)
+    of_networks.require_count(names, scores.classes, scores.name, where)
     try:
         first = rewriting.rewritten(upgraded, image, scores)
         rewritten, any_batch = batches.settled(first, image, where)

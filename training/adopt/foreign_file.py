@@ -22,7 +22,7 @@ from cnn_perception.errors import ModelError, one_line
 from cnn_perception.model.onnx_file import LARGEST_FILE_BYTES, what_not_onnx
 from cnn_perception.model.spec import METADATA_KEY
 from training.adopt.graph.tensors import Tensors
-from training.class_names import NAMES_OF_DICTIONARY
+from training.class_names.of_networks import NAMES_OF_DICTIONARY
 
 OLDEST_OPSET = 13
 """Of ONNX's own operators: from it on Softmax is along one axis, and axes are inputs, as in what is added here."""

@@ -13,7 +13,7 @@ from cnn_perception.errors import ConfigError
 from cnn_perception.label_table import composed
 from cnn_perception.label_text import NONE_OF_THESE
 from cnn_perception.mistaken_files import what_instead
-from training import class_lists
+from training.class_names import of_lists
 from training.data.names import as_seen
 from training.data.records import Listing
 from training.tasks.by_name import task_of
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"([0-9]{1,9})(?:\.0*)?")
 
 
 def read(text: str) -> tuple[str, ...]:
-    """Reads the names in a file: one a line, or another of the forms of `class_lists`.
+    """Reads the names in a file: one a line, or another of the forms of `class_names.of_lists`.
 
     Args:
         text: Its path as it was given.
@@ -44,7 +44,7 @@ def read(text: str) -> tuple[str, ...]:
     if what := what_instead(data, "file of names"):
         raise ConfigError(f"--classes {text}: {what}")
     try:
-        names = class_lists.read(content)
+        names = of_lists.read(content)
     except ValueError as error:
         raise ConfigError(f"--classes {text}: {error}") from None
     if "" in names:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from cnn_perception.commands import Done, exit_code, program
 from cnn_perception.files import given_name, given_path
-from training.class_names import require_possible
+from training.class_names.of_networks import require_possible
 from training.inspect.sources import of_backbone, of_file
 from training.inspect.stack import of_text
 from training.inspect.table import COLUMNS, as_text, rows

@@ -13,9 +13,9 @@ from torch import nn
 from cnn_perception.commands import for_shell
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.model.spec import InputSpec
-from training import class_names
 from training.checkpoint import UNCALIBRATED, Checkpoint, is_own
-from training.class_names import Carried
+from training.class_names import of_networks
+from training.class_names.of_networks import Carried
 from training.config.preparation import Preparation
 from training.data import classes_file
 from training.networks import backbones
@@ -52,7 +52,7 @@ def untrained(backbone: str, weights: str, classes: str | None, given: Preparati
     if is_own(content):
         told = for_shell("--checkpoint", Path(weights))
         raise ConfigError(f"{weights}: is a checkpoint of this package, with classes and preprocessing: give {told}")
-    found = class_names.carried(content)
+    found = of_networks.carried(content)
     if weights == "imagenet":
         published = published_weights(backbone)
         found = Carried({"weights": tuple(published.classes)}) if classes is None else found
@@ -117,12 +117,12 @@ def _class_names(classes: str | None, found: Carried, weights: str) -> tuple[tup
     name = Path(weights).name
     if classes is not None and not classes.isdecimal():
         given = classes_file.read(classes)
-        return class_names.settled(given, found, weights), _of_file(name, found.remarks(given))
-    count = class_names.require_possible(int(classes)) if classes is not None else len(found.names)
+        return of_networks.settled(given, found, weights), _of_file(name, found.remarks(given))
+    count = of_networks.require_possible(int(classes)) if classes is not None else len(found.names)
     if found.names and count == len(found.names):
-        taken = f"the names of the classes are those of its {found.key!r}: {class_names.some(found.names)}"
+        taken = f"the names of the classes are those of its {found.key!r}: {of_networks.some(found.names)}"
         told = [*found.remarks(()), *([taken] if weights != "imagenet" else [])]
-        return class_names.settled((), found, weights), _of_file(name, told)
+        return of_networks.settled((), found, weights), _of_file(name, told)
     if classes is None:
         raise ConfigError("--classes is missing: give their number, or a file with their names, one a line")
     given = tuple(f"class {index}" for index in range(count))

@@ -13,8 +13,9 @@ from torchvision import models
 
 from cnn_perception import errors
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
-from training import class_names, export, inspect, torch_files
-from training.class_names import MOST_CLASSES
+from training import export, inspect, torch_files
+from training.class_names import of_networks
+from training.class_names.of_networks import MOST_CLASSES
 
 CPU = SessionOptions(providers=("CPUExecutionProvider",))
 torch.manual_seed(0)
@@ -49,7 +50,7 @@ def names_file(folder, *names):
 def test_names_that_a_checkpoint_carries_are_read_in_the_order_of_its_outputs(tmp_path, content):
     torch.save({"state_dict": STATE, **content}, tmp_path / "w.pth")
 
-    assert class_names.carried(torch_files.read_tensors(tmp_path / "w.pth")).names == NAMES
+    assert of_networks.carried(torch_files.read_tensors(tmp_path / "w.pth")).names == NAMES
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_names_that_a_checkpoint_carries_are_read_in_the_order_of_its_outputs(tm
     ids=["digits by name", "digits as texts by name", "digits by number", "a text of digits", "commas in lines"],
 )  # fmt: skip
 def test_digits_and_commas_in_names_are_read_by_what_the_key_means(content, read):
-    assert class_names.carried(content).names == read
+    assert of_networks.carried(content).names == read
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_digits_and_commas_in_names_are_read_by_what_the_key_means(content, read
     ids=["a gap", "from 2 on", "twice", "mixed", "one word", "cut off", "an escape"],
 )  # fmt: skip
 def test_a_known_key_under_which_no_names_can_be_read_is_said(value):
-    found = class_names.carried({"classes": value})
+    found = of_networks.carried({"classes": value})
 
     assert (found.names, found.unread) == ((), ("classes",))
     assert "'classes' cannot be read as names of classes" in found.remarks(NAMES)[0]
@@ -82,14 +83,14 @@ def test_a_known_key_under_which_no_names_can_be_read_is_said(value):
 
 @pytest.mark.parametrize("value", [3, None, [], True, torch.ones(3)], ids=["number", "none", "empty", "yes", "tensor"])
 def test_what_is_no_text_list_or_mapping_says_nothing_of_classes(value):
-    assert class_names.carried({"classes": value}) == class_names.NOTHING_CARRIED
+    assert of_networks.carried({"classes": value}) == of_networks.NOTHING_CARRIED
 
 
 def test_a_dictionary_that_holds_itself_is_read_once():
     settings = {"classes": ["a", "b"]}
     settings["whole"] = settings
 
-    assert class_names.carried({"args": settings}).lists == {"args.classes": ("a", "b")}
+    assert of_networks.carried({"args": settings}).lists == {"args.classes": ("a", "b")}
 
 
 @pytest.mark.parametrize("content", [CARRIED["class_to_idx"], CARRIED["classes"], CARRIED["id2label"]])
