@@ -35,7 +35,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from tiny_model import write_models
-from vision_msgs.msg import Classification, Detection2DArray, ObjectHypothesis
+from vision_msgs.msg import Classification, Detection2DArray, LabelInfo, ObjectHypothesis, VisionClass
 
 from cnn_perception.regions.box import Box
 
@@ -174,6 +174,14 @@ class Peer:
         results = [ObjectHypothesis(class_id="dog", score=0.9)]
         self._publish(f"{self._namespace}/classification", Classification(header=header, results=results))
         self._publish(f"{self._namespace}/ray", Vector3Stamped(header=header, vector=Vector3(z=1.0)))
+
+    def classes(self) -> None:
+        """Publishes answers, and beside them the classes that a perception node has."""
+        self.frames()
+        topic = f"{self.graph.node.get_fully_qualified_name()}/label_info"
+        qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        publisher = self._keep(topic, lambda: self.graph.node.create_publisher(LabelInfo, topic, qos))
+        publisher.publish(LabelInfo(class_map=[VisionClass(class_id=0, class_name="dog")]))
 
     def shown_diagnosis(self) -> None:
         name = f"{self._namespace}/shown: camera"

@@ -254,6 +254,7 @@ POINTS = [
     camera("timer, read a frame", "cnn_perception.camera_node.node:FrameSource.read"),
     camera("timer, SystemExit", "cnn_perception.camera_node.node:FrameSource.read", error=SystemExit),
     camera("timer, make a message", "cnn_perception.camera_node.node:to_rgb_image"),
+    camera("timer, what it waits for", "cnn_perception.camera_node.node:CameraNode._waits_for"),
     camera("timer, camera_info", "cnn_perception.camera_node.node:CameraNode._camera_info_of"),
     camera("executor, wait", f"{ROS}.supervised_executor:SupervisedExecutor.wait_for_ready_callbacks"),
     camera("services of parameters", f"{PARAMETERS}._get_parameters_callback", "get_parameter"),
@@ -272,6 +273,7 @@ POINTS = [
         "subscription classification", "cnn_perception.follow_node.controller:FollowController.update_classification"
     ),
     follow("subscription ray", "cnn_perception.follow_node.controller:FollowController.update_ray"),
+    follow("subscription label_info", "cnn_perception.follow_node.class_list:ClassList._take", "classes"),
     follow("on-set parameter callback", f"{FOLLOW}._check_parameters", "set_parameter"),
     follow("post-set parameter callback", f"{FOLLOW}._apply_parameters", "set_parameter"),
     follow("executor, wait", f"{ROS}.supervised_executor:SupervisedExecutor.wait_for_ready_callbacks", "run"),

@@ -19,6 +19,7 @@ COVERED = {
     "background/viewers.py: int": [],  # nothing but the beginning of a thread
     "background/viewers.py: self._pass_on": ["perception_node: publish overlay", "perception_node: publish score_map"],
     "camera_node/node.py: heartbeat.only_within(self._publish)": ["camera_node: timer, read a frame"],
+    "camera_node/node.py: self._look_for_what_lacks": ["camera_node: timer, what it waits for"],
     "dashboard_node/node.py: heartbeat.after(self._follow_onlookers)": ["dashboard_node: timer"],
     "dashboard_node/node.py: self._on_diagnostics": ["dashboard_node: subscription diagnostics"],
     "dashboard_node/node.py: on_answer": ["dashboard_node: subscription classification"],
@@ -27,6 +28,7 @@ COVERED = {
     "follow_node/node.py: heartbeat.after(self._on_timer)": ["follow_node: timer"],
     "follow_node/node.py: self._on_classification": ["follow_node: subscription classification"],
     "follow_node/node.py: self._on_ray": ["follow_node: subscription ray"],
+    "follow_node/class_list.py: self._take": ["follow_node: subscription label_info"],
     "follow_node/node.py: self._check_parameters": ["follow_node: on-set parameter callback"],
     "follow_node/node.py: self._apply_parameters": ["follow_node: post-set parameter callback"],
     "perception_node/publishers.py: heartbeat.after(lambda: topic.publish(diagnose()))": ["perception_node: diagnose"],
