@@ -22,7 +22,7 @@ def calibration(path: Path) -> object:
     pytest.importorskip("rclpy", reason="needs ROS 2")
     from cnn_perception.camera_node.calibration_file import read_calibration
 
-    return read_calibration(str(path), 640, 480)
+    return read_calibration(str(path))
 
 
 def live_parameters(path: Path) -> object:
