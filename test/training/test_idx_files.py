@@ -129,7 +129,7 @@ def damaged(folder):
     ("change", "said"),
     [
         (lambda whole, labels: (whole[:-1], labels), "holds 255 of the 256 bytes it promises"),
-        (lambda whole, labels: (b"<html>404</html>", labels), "is no idx file of bytes"),
+        (lambda whole, labels: (b"<html>404</html>", labels), "is a web page; download the file itself"),
         (lambda whole, labels: (gzip.compress(whole)[:20], labels), "cannot be read"),
         (lambda whole, labels: (whole, None), "its labels, train-labels-idx1-ubyte, are missing"),
         (
