@@ -227,9 +227,11 @@ def test_recordings_that_are_called_alike_and_begin_at_the_same_stamp_are_kept_a
 
 
 def test_what_cannot_be_is_refused_in_a_line(photos, loose, teacher, tmp_path, capsys):
+    (tmp_path / "nothing").mkdir()
     cases = {
         "without a --teacher": ["--data", str(photos), "--unlabelled", str(loose)],
-        "holds no image": ["--teacher", str(teacher), "--unlabelled", str(tmp_path)],
+        "holds no image": ["--teacher", str(teacher), "--unlabelled", str(tmp_path / "nothing")],
+        "which is read": ["--teacher", str(teacher), "--unlabelled", str(tmp_path)],
         "--folds": ["--teacher", str(teacher), "--unlabelled", str(loose), "--folds", "3"],
     }
     for message, given in cases.items():
