@@ -210,7 +210,7 @@ def _says_parts(table: Table) -> bool:
 
 def _is_of_flags(table: Table, task: TaskChoice) -> bool:
     """Whether each column that has no meaning of its own is a class, as with `--task multilabel`."""
-    return task == "multilabel" and "classes" not in table.header
+    return task in TASKS and TASKS[task].columns_are_classes and "classes" not in table.header
 
 
 def _flags_of_parts(table: Table, targets: Sequence[str], only_flags: bool) -> dict[str, Part]:

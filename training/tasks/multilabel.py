@@ -48,6 +48,7 @@ class Multilabel(LearningTask):
     decisions = "labels"
     agreement = "the same labels"
     one_class = False
+    columns_are_classes = True
 
     def recognises(self, table: LabelledTable) -> bool:
         """Returns whether there is the column `classes`; columns of 0 and 1 might be anything."""

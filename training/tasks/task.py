@@ -92,6 +92,7 @@ class LearningTask(Protocol):
         least_squares: Whether a linear layer is fitted by least squares.
         allows_cutmix: Whether an image of two parts has a label between theirs.
         copies_agree: Whether copies of an image that are labelled otherwise are a mistake.
+        columns_are_classes: Whether a table may have a column of flags for each class.
         default_augment: Preset or switch of the augmentation where none was asked for.
     """
 
@@ -107,6 +108,7 @@ class LearningTask(Protocol):
     least_squares: bool = False
     allows_cutmix: bool = True
     copies_agree: bool = True
+    columns_are_classes: bool = False
     default_augment: str = "light"
 
     # labels: as they are read, written, counted and given to the network
