@@ -224,7 +224,8 @@ class CameraStream:
         frozen = self.frozen.observe(PictureSample.of(picture.image, stamp_ns))
         for oddity in (*seen.oddities, *self.few_bits.observe(seen), *frozen):
             count = self.counters.note(oddity.kind, oddity.harmless)
-            self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")
+            if not oddity.harmless or count & (count - 1) == 0:  # ever more seldom: at 1, 2, 4, 8 and so on
+                self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")
 
     def publish(self, result: FrameResult, settings: Settings) -> ViewedFrame:
         """Publishes the answers to one frame; returns what is left to those who look on."""

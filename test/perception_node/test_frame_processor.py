@@ -430,6 +430,16 @@ def test_a_stream_of_numbers_of_few_bits_is_warned_of_until_the_parameter_says_s
     assert bench.outputs["front"].published[-1].answer.score > 0.99
 
 
+@pytest.mark.parametrize(("is_harmless", "told"), [(True, [1, 2, 4, 8]), (False, list(range(1, 10)))])
+def test_what_is_odd_and_harmless_is_warned_of_ever_more_seldom(is_harmless: bool, told: list[int]):
+    warned: list[str] = []
+    camera = CameraStream(None, "front", CameraSettings(), lambda _, text: warned.append(text))  # type: ignore[arg-type]
+    odd = Seen((ImageOddity("odd", "stray bytes", is_harmless),))
+    for number in range(9):
+        camera.note_picture(Decoded(RgbImage(np.full((2, 2, 3), number, np.uint8)), odd), number)
+    assert warned == [f": stray bytes ({count} so far; answered)" for count in told]
+
+
 def test_pictures_that_stand_still_are_counted_and_warned_of_and_no_alarm(tmp_path: Path):
     bench = Bench("front")
     bench.use(active_model(write_tiny_model(tmp_path / "tiny.onnx")))
