@@ -13,6 +13,10 @@ from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
 from training.batches.loader import Batch, Images
 
+_ON_A_CPU = 4
+"""Images that a CPU is given at once: what the layers make of more fits into no cache, and is memory that the system
+maps anew for each of them."""
+
 
 class Predicted(NamedTuple):
     """What a network gives for the images that could be read.
@@ -54,11 +58,16 @@ def predict(
     with ProgressBar(total=len(images), desc=title, unit="img", leave=keep_bar) as bar:
         for batch in loader:
             if len(batch.rows):
-                outputs = network(batch.images.flatten(0, -4).to(device))
-                yield Predicted(batch.rows, batch.labels, outputs.float().cpu())
+                yield Predicted(batch.rows, batch.labels, _outputs(network, batch.images.flatten(0, -4), device))
             bar.update(len(batch.rows) + len(batch.lost))
             if after_batch is not None:
                 after_batch()
+
+
+def _outputs(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    """Returns what a network gives for images (N, 3, height, width): (N, ...) float32 on the CPU."""
+    pieces = images.split(_ON_A_CPU) if device.type == "cpu" else (images,)
+    return torch.cat([network(piece.to(device)).float().cpu() for piece in pieces])
 
 
 def together(batches: Iterable[Predicted], title: str) -> Predicted:
