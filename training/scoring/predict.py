@@ -13,9 +13,9 @@ from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import DataError
 from training.batches.loader import Batch, Images
 
-_ON_A_CPU = 4
-"""Images that a CPU is given at once: what the layers make of more fits into no cache, and is memory that the system
-maps anew for each of them."""
+_PIXELS_ON_A_CPU = 4 * 224 * 224
+"""Of all images together that a CPU is given at once: what the layers make of more fits into no cache, and is memory
+that the system maps anew for each of them."""
 
 
 class Predicted(NamedTuple):
@@ -66,7 +66,9 @@ def predict(
 
 def _outputs(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """Returns what a network gives for images (N, 3, height, width): (N, ...) float32 on the CPU."""
-    pieces = images.split(_ON_A_CPU) if device.type == "cpu" else (images,)
+    height, width = images.shape[-2:]
+    count = max(1, _PIXELS_ON_A_CPU // (height * width)) if device.type == "cpu" else len(images)
+    pieces = torch.split(images, count)
     return torch.cat([network(piece.to(device)).float().cpu() for piece in pieces])
 
 
