@@ -130,8 +130,11 @@ def test_alpha_is_composited_over_white():
 def test_transparent_palette_and_grey_become_white():
     gif = Image.new("P", (4, 4), 1)
     gif.putpalette([0, 0, 0, 90, 80, 70])
+    gif.putpixel((0, 0), 0)  # of a picture all of which is transparent alpha is dropped: test_alpha
     grey = png_file(1, 2, 16, 4, [b"\x80\x80\xff\xff" + b"\x80\x80\x00\x00"])
-    assert (decode_file_bytes(saved(gif, "GIF", transparency=1)) == 255).all()
+    shown = decode_file_bytes(saved(gif, "GIF", transparency=1)).reshape(-1, 3)
+    assert shown[0].tolist() == [0] * 3
+    assert (shown[1:] == 255).all()
     assert decode_file_bytes(grey)[0].tolist() == [[128] * 3, [255] * 3]
 
 
