@@ -40,8 +40,9 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """That of a program which finds ROS 2 as this one does, but no clone."""
-    kept = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path) != ROOT]
+    """That of a program which finds ROS 2 as this one does, but no clone, and not what colcon has installed."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [path for path in paths if path and not (Path(path) / "cnn_perception").is_dir()]
     found = os.environ | {"PYTHONPATH": os.pathsep.join(kept)}
     if OWN and found.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", ""):
         # its own Python finds its own wheels of ROS 2, as long as nothing says that it has found them already
