@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_perception.bag.cdr import CdrReader
+from cnn_perception.bag.cdr import CdrOddities, CdrReader
 from cnn_perception.bag.decompression import TemporaryFolder, ZstdError, unpacked_message
 from cnn_perception.bag.message_types import (
     CLASSIFICATION_TYPE,
@@ -209,7 +209,7 @@ class Bag:
         """Yields every image of a topic once, of either type, in the order of log times; see `reception_order`."""
         self._note_other_types(topic, IMAGE_TYPES)
         axis = AxisCheck()
-        oddities = _Oddities()
+        oddities = CdrOddities()
         for log_time_ns, kind, payload in self._payloads(topic, IMAGE_TYPES):
             try:
                 message = self._message(payload, kind, oddities)
@@ -231,7 +231,7 @@ class Bag:
             types: Of `message_types.READ_TYPES`.
         """
         axis = AxisCheck()
-        oddities = _Oddities()
+        oddities = CdrOddities()
         for log_time_ns, kind, payload in self._payloads(Topic(stored_topic(name), "", 0), types):
             stamp_ns = None
             try:
@@ -325,7 +325,7 @@ class Bag:
 
     def _messages(self, topic: Topic) -> Iterator[tuple[int, Any]]:
         self._note_other_types(topic, (topic.type,))
-        oddities = _Oddities()
+        oddities = CdrOddities()
         for log_time_ns, kind, payload in self._payloads(topic, (topic.type,)):
             try:
                 yield log_time_ns, self._message(payload, kind, oddities)
@@ -400,7 +400,7 @@ class Bag:
         """Returns the encoding of the first image of a topic that can be read; empty for a CompressedImage."""
         for _, kind, payload in self._payloads(topic, (topic.type,)):
             try:
-                return str(getattr(self._message(payload, kind, _Oddities()), "encoding", ""))
+                return str(getattr(self._message(payload, kind, CdrOddities()), "encoding", ""))
             except FrameError:
                 continue
         return ""
@@ -432,7 +432,7 @@ class Bag:
         for (path, reason), count in lost.items():
             self._note(f"{path}: {topic.name}: {count} messages are lost ({reason})")
 
-    def _message(self, payload: bytes, kind: str, oddities: _Oddities) -> Any:  # noqa: ANN401 rosbags makes its classes
+    def _message(self, payload: bytes, kind: str, oddities: CdrOddities) -> Any:  # noqa: ANN401 rosbags makes its classes
         """Returns a message as a subscriber would get it; adds to the oddities what is not as the standard demands.
 
         Raises:
@@ -463,31 +463,6 @@ class Bag:
     def _damage_note(self) -> str:
         """Returns the damage in brackets, for the end of an error; empty where there is none."""
         return f" ({'; '.join(self.damage)})" if self.damage else ""
-
-
-class _Oddities:
-    """What messages of a topic are not as the standard demands, although they could be read."""
-
-    def __init__(self) -> None:
-        self._read = 0
-        self._odd = 0
-        self._kinds: set[str] = set()
-
-    def add(self, found: frozenset[str]) -> None:
-        """Counts a message that was read, with what is odd about it."""
-        self._read += 1
-        self._odd += bool(found)
-        self._kinds |= found
-
-    def warning(self) -> str:
-        """Returns what is odd on one line; empty if nothing is."""
-        if not self._odd:
-            return ""
-        return (
-            f"{self._odd} of {self._read} messages are not serialised as the standard demands "
-            f"({', '.join(sorted(self._kinds))}); they were read as a subscriber with Fast DDS reads "
-            "them, other programs may refuse them: mend what publishes them"
-        )
 
 
 def _is_there(path: Path) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from calibrations import CALIBRATION
 from ros import Process, new_domain
 from sensor_msgs.msg import CameraInfo
 
@@ -20,18 +21,6 @@ from cnn_perception.errors import ConfigError
 def read_calibration(url: str, width: int, height: int) -> CameraInfo:
     """As the node does it: read at start, fitted to its images once they come."""
     return calibration_file.fitted(calibration_file.read_calibration(url), url, width, height)
-
-
-CALIBRATION = """
-image_width: 640
-image_height: 480
-camera_name: front
-camera_matrix: {rows: 3, cols: 3, data: [500.0, 0.0, 330.0, 0.0, 510.0, 250.0, 0.0, 0.0, 1.0]}
-distortion_model: plumb_bob
-distortion_coefficients: {rows: 1, cols: 5, data: [-0.2, 0.05, 0.001, -0.002, 0.0]}
-rectification_matrix: {rows: 3, cols: 3, data: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]}
-projection_matrix: {rows: 3, cols: 4, data: [480.0, 0, 331.0, -40.0, 0, 490.0, 251.0, 0, 0, 0, 1.0, 0]}
-"""
 
 
 def test_calibration_is_scaled_with_the_images(tmp_path: Path):

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from builtin_interfaces.msg import Time
+from calibrations import CALIBRATION
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from ros import Process, new_domain, participant, running
@@ -168,18 +169,6 @@ def test_a_camera_that_has_shown_nothing_ends_with_one_line(tmp_path: Path):
     assert f"error: {tmp_path / 'bad'}: not one of its images could be read" in process.log
     with pytest.raises(ConfigError, match="source is empty"):
         CameraNodeSettings(source="")
-
-
-CALIBRATION = """
-image_width: 640
-image_height: 480
-camera_name: front
-camera_matrix: {rows: 3, cols: 3, data: [500.0, 0.0, 330.0, 0.0, 510.0, 250.0, 0.0, 0.0, 1.0]}
-distortion_model: plumb_bob
-distortion_coefficients: {rows: 1, cols: 5, data: [-0.2, 0.05, 0.001, -0.002, 0.0]}
-rectification_matrix: {rows: 3, cols: 3, data: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]}
-projection_matrix: {rows: 3, cols: 4, data: [480.0, 0, 331.0, -40.0, 0, 490.0, 251.0, 0, 0, 0, 1.0, 0]}
-"""
 
 
 def test_camera_resizes_and_publishes_its_calibration(folder: Path, tmp_path: Path):

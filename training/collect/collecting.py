@@ -24,8 +24,8 @@ from training.collect.preparation import (
     known_images,
     labels_of,
     make_describer,
-    require_apart,
     require_folder,
+    require_separate,
 )
 from training.collect.set_folder import (
     Labels,
@@ -101,7 +101,7 @@ def collect(options: CollectOptions, say: Say) -> Outcome:
     require_folder(options.output)
     sources = find(options.bags, options.images, options.recorded, options.topics, options.overrides)
     for path in (*options.bags, *options.images, *options.recorded, *(source.path for source in sources)):
-        require_apart(options.output, path)
+        require_separate(options.output, path)
     describer = make_describer(options)
     labels = labels_of(options, describer)
     table = open_table(options.output, labels)

@@ -33,7 +33,7 @@ def require_folder(output: Path) -> None:
         raise ConfigError(f"--output {output}: is no folder; choose another")
 
 
-def require_apart(output: Path, source: Path) -> None:
+def require_separate(output: Path, source: Path) -> None:
     """Refuses a data set in a folder that is read, and the other way round.
 
     Raises:
