@@ -36,6 +36,8 @@ _LEVELS: Mapping[bytes, Level] = {
 }
 _NO_HASH = "INVALID"
 """Source: rclpy, TypeHash: of an endpoint that announces none, as those of distributions before Iron."""
+Statuses = Mapping[str, dict[str, DiagnosticStatus]]
+"""Of each node the latest diagnostic status of each name, filled while the doctor's node spins."""
 _NO_RESULTS = ("/parameter_events", "/rosout", topic_names.DIAGNOSTICS)
 
 
@@ -170,6 +172,28 @@ def image_subscriptions(node: Node, name: str) -> dict[str, tuple[str, QoSProfil
             if node_of(info) == name:
                 found[topic] = (info.topic_type, info.qos_profile)
     return found
+
+
+def subscribed_images(
+    client: RosClient, statuses: Statuses, at_most_s: float
+) -> dict[str, dict[str, tuple[str, QoSProfile]]]:
+    """Returns `image_subscriptions` of each node, once those are known that its diagnostics name.
+
+    The subscriptions of a node become known one after the other: the first ones are not all of them.
+
+    Args:
+        client: Waits.
+        statuses: The diagnostics of each node; one that has told of no camera is waited for until it has any.
+        at_most_s: How long to wait, in seconds.
+    """
+    named = {name: {camera.images for camera in cameras_of(name, statuses[name])} for name in statuses}
+
+    def are_known() -> bool:
+        known = {name: image_subscriptions(client.node, name).keys() for name in statuses}
+        return all(known[name] and named[name] <= known[name] for name in statuses)
+
+    client.spin(at_most_s, are_known)
+    return {name: image_subscriptions(client.node, name) for name in statuses}
 
 
 def check_subscriptions(name: str, asked: Sequence[str], subscribed: Sequence[str]) -> Iterator[Finding]:

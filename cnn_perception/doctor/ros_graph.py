@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,17 +79,16 @@ def check_graph(options: GraphOptions) -> Generator[Finding, None, int]:
         asked_images = [_asked_topic(node, name) for name in options.image_topics]
         deadline_s = time.monotonic() + _DISCOVERY_S
         named, active = yield from _check_nodes(client, options)
-        client.spin(
-            deadline_s - time.monotonic(), lambda: all(nodes.image_subscriptions(node, name) for name in active)
-        )
-        subscribed = {name: nodes.image_subscriptions(node, name) for name in active}
+        statuses = {name: nodes.subscribe_to_diagnostics(node, name) for name in active}
+        client.spin(_DIAGNOSIS_S, lambda: all(statuses.values()))
+        subscribed = nodes.subscribed_images(client, statuses, _DISCOVERY_S)
         expected = _expected_topics(asked_images, options.transport, subscribed, is_default=not named)
         client.spin(deadline_s - time.monotonic(), lambda: all(topics.is_discovered(node, topic) for topic in expected))
         asked = list(expected) if options.image_topics else []
         for name in active:
             yield from nodes.check_subscriptions(name, asked, list(subscribed[name]))
         published = topics.published_image_topics(node, named)
-        return (yield from _check_traffic(client, options.listen_s, expected, published, subscribed))
+        return (yield from _check_traffic(client, options.listen_s, expected, published, subscribed, statuses))
 
 
 def _check_nodes(
@@ -129,7 +128,8 @@ def _check_traffic(
     seconds: float,
     expected: Mapping[str, _ExpectedTopic],
     published: Mapping[str, str],
-    subscribed: Mapping[str, Collection[str]],
+    subscribed: _SubscribedImages,
+    statuses: nodes.Statuses,
 ) -> Generator[Finding, None, int]:
     """Checks the topics' publishers, then what arrives in some seconds on the topics and from the active nodes.
 
@@ -139,13 +139,12 @@ def _check_traffic(
         expected: The image topics to check.
         published: Types of all published image topics by name.
         subscribed: Of each active node the image topics that it subscribes to.
+        statuses: The latest diagnostics of each active node.
 
     Returns:
         After the findings, the size in bytes of the largest image that arrived; 0 without one.
     """
     node = client.node
-    statuses = {name: nodes.subscribe_to_diagnostics(node, name) for name in subscribed}
-    client.spin(_DIAGNOSIS_S, lambda: all(statuses.values()))
     cameras = {name: nodes.cameras_of(name, statuses[name]) for name in subscribed}
     camera_infos = {camera.images: camera.camera_info for of_node in cameras.values() for camera in of_node}
     listeners = []

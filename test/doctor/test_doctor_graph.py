@@ -197,6 +197,26 @@ def test_the_cameras_of_a_node_and_their_topics_are_those_that_it_says():
 
 
 @pytest.mark.parametrize(
+    ("said", "taken"), [([FRONT, REAR], 2), ([], 1)], ids=["the node has told of both", "the node says nothing"]
+)
+def test_subscriptions_are_waited_for_until_all_are_known_that_the_node_names(
+    said: list[tuple[str, str, str]], taken: int, monkeypatch: pytest.MonkeyPatch
+):
+    """They become known one after the other, as endpoints are announced."""
+    announced = [(FRONT[1], RAW), (REAR[1], JPEG)]
+    known: list[tuple[str, str]] = []
+    monkeypatch.setattr(nodes, "image_subscriptions", lambda _node, name: dict(known) if name == "/robot/node" else {})
+
+    def spin(_seconds: float, done: Any) -> None:
+        while not done():
+            known.append(announced.pop(0))
+
+    client: Any = SimpleNamespace(spin=spin, node=None)
+    found: Any = nodes.subscribed_images(client, {"/robot/node": said_by(*said)}, 4.0)
+    assert found == {"/robot/node": dict([(FRONT[1], RAW), (REAR[1], JPEG)][:taken])}
+
+
+@pytest.mark.parametrize(
     ("is_reliable", "first_way"), [(False, "have it publish reliable, or"), (True, "have it keep more, or")]
 )
 @pytest.mark.parametrize("ages_s", [[0.01] * 10, []], ids=["some are lost", "all are lost"])
