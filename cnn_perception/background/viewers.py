@@ -111,6 +111,7 @@ class Viewers(Generic[FrameT, MadeT]):
         self._publishing = threading.Lock()  # held while something is published, and guards the next
         self._changes = 0
         self._next_s: dict[str, float] = {}
+        self._max_share = 1.0
         self._counts = {kind: _Counts() for kind in views.kinds}
         self._publisher = ThreadPoolExecutor(1, "publish views")
         self._publisher.submit(int)  # begins its thread: begun by one of those below it would have its priority
@@ -120,11 +121,14 @@ class Viewers(Generic[FrameT, MadeT]):
                 functools.partial(self._view, kind),
                 on_failure,
                 only_when_idle=kind in views.heavy_kinds,
+                rest_s=self._rest_s if kind in views.heavy_kinds else lambda _took_s: 0.0,
             )
             for kind in views.kinds
         }
 
-    def offer(self, kinds: Sequence[str], camera: str, frame: FrameT, max_rate_hz: float = 0.0) -> None:
+    def offer(
+        self, kinds: Sequence[str], camera: str, frame: FrameT, max_rate_hz: float = 0.0, max_share: float = 1.0
+    ) -> None:
         """Leaves an answered frame of which these kinds are wanted; not to be called beside `withdraw` or itself.
 
         Args:
@@ -133,7 +137,9 @@ class Viewers(Generic[FrameT, MadeT]):
             frame: The frame.
             max_rate_hz: Of most frames of this camera in a second the limited kinds are made, all of the same frames;
                 0 for all frames.
+            max_share: Most of the time in which each heavy kind is made, above 0; 1 for all of it.
         """
+        self._max_share = max_share
         unlimited = [kind for kind in kinds if kind in self._views.unlimited_kinds]
         is_due = len(unlimited) < len(kinds) and self._is_due(camera, max_rate_hz)
         for kind in kinds if is_due else unlimited:
@@ -178,6 +184,10 @@ class Viewers(Generic[FrameT, MadeT]):
         # Counted from when it was due, so that it is this rate on average, whatever the camera's; not after a pause.
         self._next_s[camera] = (next_s if now_s < next_s + period_s else now_s) + period_s
         return True
+
+    def _rest_s(self, took_s: float) -> float:
+        """Returns for how many seconds a heavy kind is not made after it took some."""
+        return took_s * (1 / self._max_share - 1)
 
     def _view(self, kind: str, offered: _Offered[FrameT]) -> None:
         frame = offered.frame

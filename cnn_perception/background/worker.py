@@ -39,6 +39,7 @@ class BackgroundWorker(Generic[ItemT]):
         finish: Callable[[], None] = lambda: None,
         *,
         only_when_idle: bool = False,
+        rest_s: Callable[[float], float] = lambda _took_s: 0.0,
     ) -> None:
         """Starts the thread.
 
@@ -49,12 +50,15 @@ class BackgroundWorker(Generic[ItemT]):
             finish: Called in the thread at its end, when it was closed.
             only_when_idle: Whether it gets next to nothing of a busy core and leaves it at once, on Linux. One of low
                 priority has a tenth, and may run to the end of its slice of some milliseconds.
+            rest_s: Says in the thread how many seconds it leaves the cores to others before its next item, by those
+                that the last one took. What is offered meanwhile overtakes; a thread that is closed rests no more.
         """
         self.overtaken = 0
         self.failure: BaseException | None = None
         self._work = work
         self._on_failure = on_failure
         self._finish = finish
+        self._rest_s = rest_s
         self._only_when_idle = only_when_idle
         self._changed = threading.Condition()
         self._waiting: dict[str, ItemT] = {}
@@ -121,7 +125,7 @@ class BackgroundWorker(Generic[ItemT]):
             self._on_failure(error)
         finally:
             # Their owner holds this object: what it holds, such as a model, would wait for the garbage collector.
-            del self._work, self._finish, self._on_failure
+            del self._work, self._finish, self._rest_s, self._on_failure
 
     def _step_back(self) -> None:
         # On Linux 0 is the calling thread, and the others stay as they are.
@@ -135,10 +139,17 @@ class BackgroundWorker(Generic[ItemT]):
         item = self._next()
         if item is None:
             return False
-        self._began_s = time.monotonic()
+        self._began_s = began_s = time.monotonic()
         self._work(item)
         self._began_s = None
+        del item
+        self._rest(self._rest_s(time.monotonic() - began_s))
         return True
+
+    def _rest(self, seconds: float) -> None:
+        if seconds > 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, seconds)
 
     def _next(self) -> ItemT | None:
         """Waits for an item, the camera's first that waits longest; None once closed and empty."""

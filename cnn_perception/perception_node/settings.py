@@ -218,6 +218,13 @@ class Settings:
         between=(0.0, 1000.0),
         live=True,
     )
+    views_max_share: float = parameter(
+        0.25,
+        "Most of the time in which a network runs for score maps, and for unit activations, which slows the answers "
+        "that share its cores; 1 for all of it.",
+        between=(0.01, 1.0),
+        live=True,
+    )
     overlay_alpha: float = parameter(
         DEFAULT_ALPHA, "Opacity of the overlay where the activation map is strongest.", between=(0.0, 1.0), live=True
     )

@@ -177,6 +177,27 @@ def test_frame_of_which_only_an_unlimited_kind_is_wanted_takes_nobody_s_turn(ben
     assert clock.looked_at == ["a", "b"]
 
 
+@pytest.mark.parametrize(("share", "made"), [(1e-12, ["a", "c"]), (1.0, ["a", "b", "c"])], ids=["little", "all of it"])
+def test_a_kind_that_runs_a_network_rests_so_that_it_takes_its_share_of_the_time(
+    bench: Bench, share: float, made: list[str]
+):
+    for frame in ("a", "b", "c"):
+        bench.views.has_published.clear()
+        bench.viewers.offer(["score map"], "front", frame, max_share=share)
+        if frame in made[:-1]:
+            assert bench.views.has_published.wait(TIMEOUT_S)
+    bench.viewers.offer(["overlay"], "front", "d", max_share=share)
+    bench.drain()
+    assert [frame for kind, frame in bench.views.made if kind == "score map"] == made
+    assert bench.counts("overlay")["published"] == 1
+
+
+@pytest.mark.parametrize(("share", "rest_s"), [(1.0, 0.0), (0.5, 2.0), (0.25, 6.0), (0.01, 198.0)])
+def test_rest_leaves_the_share_of_the_time_that_is_given(bench: Bench, share: float, rest_s: float):
+    bench.viewers.offer([], "front", "a", max_share=share)
+    assert bench.viewers._rest_s(2.0) == pytest.approx(rest_s)
+
+
 def test_frame_of_which_nothing_is_wanted_takes_nobody_s_turn(bench: Bench):
     bench.viewers.offer([], "front", "a", 0.001)
     bench.viewers.offer(["overlay"], "front", "b", 0.001)

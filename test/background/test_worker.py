@@ -63,6 +63,26 @@ def test_the_newest_of_each_camera_wins_and_the_cameras_take_turns():
     assert bench.worker.overtaken == 2
 
 
+def test_while_the_thread_rests_newer_items_overtake_and_closing_ends_the_rest():
+    took, rests = [], threading.Event()
+
+    def rest_s(seconds: float) -> float:
+        took.append(seconds)
+        rests.set()
+        return 3600.0
+
+    done: list[str] = []
+    worker = BackgroundWorker("bench", done.append, pytest.fail, rest_s=rest_s)
+    assert worker.offer("x", "first")
+    assert rests.wait(TIMEOUT_S)
+    assert worker.offer("x", "second")
+    assert not worker.offer("x", "third")
+    assert done == ["first"]
+    assert worker.close(TIMEOUT_S)
+    assert (done, worker.overtaken) == (["first", "third"], 1)
+    assert all(0 <= seconds < TIMEOUT_S for seconds in took)
+
+
 def test_closing_finishes_what_was_offered_and_refuses_the_rest():
     bench = Bench()
     bench.released.set()

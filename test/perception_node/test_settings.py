@@ -82,7 +82,7 @@ SET_AT_RUN_TIME = {
         "providers", "require_gpu", "device_id",  # no path, and no size
         "score_map_scale",  # within score_map_max_pixels
         "top_k", "threshold", "smoothing_s", "hysteresis", "hold_s", "stamps", "overlay_alpha", "overlay_classes",
-        "views_max_rate_hz",  # which anybody costs the node by subscribing
+        "views_max_rate_hz", "views_max_share",  # which anybody costs the node by subscribing
         "unit_layer", "unit",  # of the model's own file
         "score_map_class", "label_map_threshold", "neighbours", "image_timeout_s", "model_timeout_s",
     },

@@ -147,5 +147,6 @@ class BatchStages:
         frame.model.offer(frame.encoded, inferred.result.image, inferred.result.prediction, frame.origin)
         if self._black_box is not None:
             self._black_box.note_answer(camera.topic, result.answer.unknown, frame.model.shadow)
-        self._viewers.offer(frame.wanted.views, camera.name, viewed, settings.views_max_rate_hz)
+        limits = (settings.views_max_rate_hz, settings.views_max_share)
+        self._viewers.offer(frame.wanted.views, camera.name, viewed, *limits)
         camera.note_answer(result, (began_s, ended_s), self._now_ns())

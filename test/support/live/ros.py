@@ -164,7 +164,7 @@ class Participant:
         rclpy.try_shutdown(context=self.context)
 
 
-OF_EVERY_FRAME = {"perception_node": {"views_max_rate_hz": 0.0}}
+OF_EVERY_FRAME = {"perception_node": {"views_max_rate_hz": 0.0, "views_max_share": 1.0}}
 """Parameters with which tests see all that is made of each frame, however soon they send the next."""
 
 
