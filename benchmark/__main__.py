@@ -65,11 +65,12 @@ MEASUREMENTS = (
     Measurement("regions"),
     Measurement("bags"),
     Measurement("video"),
+    Measurement("demo"),
     Measurement("convolution"),
     Measurement("gpu"),
 )
 _WITH_DATA = ("loading", "finetuning")
-_WITH_WEIGHTS = "probe"
+_WITH_WEIGHTS = ("probe", "look")
 """Of training, which is measured on the user's images only."""
 
 
@@ -80,7 +81,7 @@ def chosen(options: argparse.Namespace) -> list[Measurement]:
         found += [Measurement(name, ("--data", options.data)) for name in _WITH_DATA]
     if options.data and options.weights:
         network = ("--weights", options.weights, "--backbone", options.backbone)
-        found.append(Measurement(_WITH_WEIGHTS, ("--data", options.data, *network)))
+        found += [Measurement(name, ("--data", options.data, *network)) for name in _WITH_WEIGHTS]
     return [one for one in found if not options.names or one.module in options.names]
 
 
@@ -123,18 +124,18 @@ def merged(found: Sequence[Figure], last: Mapping[str, dict[str, Any]]) -> list[
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; returns the exit code, 1 where a benchmark failed."""
     parser = option_parser("", __doc__, output=OUTPUT)
-    names = sorted({one.module for one in MEASUREMENTS} | {*_WITH_DATA, _WITH_WEIGHTS})
+    names = sorted({one.module for one in MEASUREMENTS} | {*_WITH_DATA, *_WITH_WEIGHTS})
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"those alone: {', '.join(names)}")
     parser.add_argument("--all", action="store_true", help="all of them, in about an hour")
     parser.add_argument("--data", default="", help="folder of class folders: measures training, too")
-    parser.add_argument("--weights", default="", help="of a pretrained backbone: measures the probe, too")
-    parser.add_argument("--backbone", default="resnet18", help="of the probe (default: %(default)s)")
+    parser.add_argument("--weights", default="", help="of a pretrained backbone: measures probe and look, too")
+    parser.add_argument("--backbone", default="resnet18", help="of probe and look (default: %(default)s)")
     options = parser.parse_args(argv)
     if unknown := set(options.names) - set(names):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
     measurements = chosen(options)
     if not_given := set(options.names) - {one.module for one in measurements}:
-        parser.error(f"{', '.join(sorted(not_given))}: give --data, for {_WITH_WEIGHTS} with --weights")
+        parser.error(f"{', '.join(sorted(not_given))}: give --data, for {' and '.join(_WITH_WEIGHTS)} with --weights")
     make_folder(options.output)
     results = options.output / "results.json"
     last = earlier(results)

@@ -69,7 +69,8 @@ def test_without_all_the_core_is_measured_and_training_where_there_is_data():
 
     assert "node_rate" in core
     assert "viewers" not in core
-    assert {*core, "viewers", "stranger", "dashboard", "black_box", "loading", "finetuning", "probe"} <= set(everything)
+    beside = {"viewers", "stranger", "dashboard", "black_box", "demo", "loading", "finetuning", "probe", "look"}
+    assert {*core, *beside} <= set(everything)
     assert {one.module for one in bench.chosen(options(names=["viewers"]))} == {"viewers"}
     assert [one.module for one in bench.chosen(options(names=["probe"], data="a", weights="b"))] == ["probe"]
 
@@ -118,7 +119,7 @@ def test_what_was_measured_is_kept_after_each_benchmark_and_what_was_not_is_name
     assert bench.main(["--output", str(tmp_path)]) == 130
 
     assert kept == [[], ["a"], ["a", "b"]]
-    assert "not measured: finetuning, loading, probe" in capsys.readouterr().out
+    assert "not measured: finetuning, loading, look, probe" in capsys.readouterr().out
 
 
 def test_figures_of_another_machine_are_not_compared_with(tmp_path, monkeypatch, capsys):
@@ -138,7 +139,7 @@ def test_a_benchmark_of_training_without_data_is_refused_before_anything_runs(tm
         bench.main(["--output", str(tmp_path), "probe", "--data", "photos"])
 
     assert ended.value.code == 2
-    assert "probe: give --data, for probe with --weights" in capsys.readouterr().err
+    assert "probe: give --data, for probe and look with --weights" in capsys.readouterr().err
 
 
 def test_a_name_that_is_no_benchmark_is_refused(tmp_path, capsys):
