@@ -27,19 +27,26 @@ class OddPictures:
         self._cameras: defaultdict[object, _Camera] = defaultdict(_Camera)
         self._found: dict[str, tuple[int, ImageOddity]] = {}
 
-    def add(self, seen: Seen, sample: PictureSample | None = None, camera: object = "") -> None:
+    def add(self, seen: Seen, sample: PictureSample | None = None, camera: object = "") -> list[ImageOddity]:
         """Takes what the next picture showed; of each kind of oddity the latest is kept.
 
         Args:
             seen: What was met beside its pixels.
             sample: Of these; None for a file, which has no time.
             camera: Whose it is, where there are several.
+
+        Returns:
+            What is odd about it of a kind that no picture before it was.
         """
+        news = []
         watched = self._cameras[camera]
         frozen = () if sample is None else watched.frozen.observe(sample)
         for oddity in (*seen.oddities, *watched.few_bits.observe(seen), *frozen):
             count, _ = self._found.get(oddity.kind, (0, oddity))
             self._found[oddity.kind] = (count + 1, oddity)
+            if not count:
+                news.append(oddity)
+        return news
 
     def warnings(self, of_what: str = "frames") -> tuple[str, ...]:
         """Returns a line for each kind.

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from cnn_perception.image.kept_file import as_file
-from cnn_perception.image.messages import AS_SENT, decode, encoded_from_message, nanoseconds
+from cnn_perception.image.messages import AS_SENT, decode_frame, encoded_from_message, nanoseconds
+from cnn_perception.stream.frozen import PictureSample
+from cnn_perception.stream.odd_pictures import OddPictures
 from training.collect import choice, parts
 from training.collect.description import Describer, Vector
 from training.collect.options import CollectOptions
@@ -34,7 +36,12 @@ class Collection:
     """
 
     def __init__(
-        self, options: CollectOptions, describer: Describer, writer: SetWriter, clock_s: Callable[[], float]
+        self,
+        options: CollectOptions,
+        describer: Describer,
+        writer: SetWriter,
+        clock_s: Callable[[], float],
+        say: Callable[[str], None],
     ) -> None:
         """Begins with none.
 
@@ -43,12 +50,15 @@ class Collection:
             describer: Looks at each frame.
             writer: Adds to the data set.
             clock_s: Seconds of any monotonic clock.
+            say: Is told what is odd about the pictures, each kind once.
         """
         self.alike = 0
         self._writer = writer
         self._options = options
         self._describer = describer
         self._clock_s = clock_s
+        self._say = say
+        self._odd = OddPictures()
         self._bag = f"live_{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}"
         self._part = part_of_new(self._bag, writer.table, options.division)
         self._look: Vector | None = None
@@ -84,13 +94,15 @@ class Collection:
         content = encoded_from_message(message)
         if self._options.overrides != AS_SENT:
             content = content.overridden(self._options.overrides)
-        image = decode(content)
+        decoded = decode_frame(content)
+        image, stamp_ns = decoded.image, nanoseconds(message.header.stamp)
+        for oddity in self._odd.add(decoded.seen, PictureSample.of(image, stamp_ns)):
+            self._say(f"warning: {oddity.kind}: {oddity.text}")
         seen = self._describer(image)
         is_wanted = self._options.trigger != "rate"
         if not is_wanted and self._is_alike(seen.look):
             self.alike += 1
             return ""
-        stamp_ns = nanoseconds(message.header.stamp)
         stem = f"{safe_name(self._bag)}/{stamp_ns}"
         received_ns = time.time_ns()
         origin = Origin(self.count, self._bag, topic, camera_of(topic), stamp_ns, received_ns, stem)

@@ -256,7 +256,7 @@ def run(options: CollectOptions, ros_arguments: Sequence[str]) -> int:
     describer = make_describer(options)
     labels = labels_of(options, describer)
     writer = SetWriter(open_table(options.output, labels), labels)
-    collection = Collection(options, describer, writer, time.monotonic)
+    collection = Collection(options, describer, writer, time.monotonic, _say)
     code = process.run(functools.partial(CollectNode, options, collection), _work, ros_arguments)
     _say(f"{collection.count} images were added to {options.output}; {collection.alike} look like the one before them")
     return code

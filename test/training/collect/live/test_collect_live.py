@@ -10,9 +10,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -39,6 +40,7 @@ class Collector:
         self.log_path = folder / "log"
         self.number = 0
         self.still: int | None = None
+        self.encode: Callable[[np.ndarray], bytes] = np.ndarray.tobytes
         environment = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
         environment |= {"ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1", "ROS_LOG_DIR": str(folder / "ros_log")}
         command = [sys.executable, "-m", "training.collect", "--topic", topic, "--output", str(self.output)]
@@ -67,7 +69,7 @@ class Collector:
             self.number += 1
             pixels = scene(self.number if self.still is None else self.still)
             if kind is Image:
-                message = Image(height=48, width=64, encoding="rgb8", step=192, data=pixels.tobytes())
+                message = Image(height=48, width=64, encoding="rgb8", step=192, data=self.encode(pixels))
             else:
                 message = CompressedImage(format="jpeg", data=compressed(pixels, 0).data.tobytes())
             message.header.stamp.sec = self.number
@@ -127,6 +129,18 @@ def test_rate_takes_images_that_differ_until_there_are_enough(start, talker: Par
     assert collector.process.returncode == 0
     assert len(rows) == len({row["stamp_ns"] for row in rows}) == 3
     assert all(row["path"].endswith(".jpg") for row in rows)
+
+
+def test_what_is_odd_about_the_pictures_is_said_once_while_they_are_taken(start, talker: Participant) -> None:
+    """A JPEG in the place of pixels, as some drivers send it; it is the same file that a CompressedImage would hold."""
+    collector = start("--rate", 20, "--budget", 3)
+    collector.encode = lambda pixels: compressed(pixels, 0).data.tobytes()
+    collector.show()
+    talker.wait_for(lambda: collector.process.poll() is not None, "the end of the collecting")
+
+    (line,) = [line for line in collector.log.splitlines() if line.startswith("warning: ")]
+    assert "file_in_image: the Image labelled 'rgb8' holds a JPEG in place of pixels" in line
+    assert len(collector.rows) == 3
 
 
 def test_camera_that_stands_still_gives_one_image_and_a_signal_ends_it_with_all_written(
