@@ -47,6 +47,7 @@ _Pixels = npt.NDArray[Any]
 _Bytes = npt.NDArray[np.uint8]
 
 
+_OTHER_BYTES = "bytes_of_other_encoding"
 FEWEST_BITS, MOST_BITS = 8, 16
 """Of a channel of two bytes."""
 
@@ -208,6 +209,16 @@ def unused_bits(bits: int, what: str) -> ImageOddity:
     return ImageOddity("significant_bits_unused", text)
 
 
+def unnamed_mosaic(what: str) -> ImageOddity:
+    """Returns that something that is called grey looks like a mosaic, see `other_encoding.is_mosaic`."""
+    text = (
+        f"the pixels of {what} alternate as those of a mosaic do: its colours are lost then; mend the driver, or say "
+        "which one it is by the parameter encoding, such as bayer_rggb8, or mono8 if it is none (evaluate_bag: "
+        "--encoding)"
+    )
+    return ImageOddity(_OTHER_BYTES, text)
+
+
 def bits_of(encoding: str) -> int:
     """Returns how many of 16 bits are used, by the name of an encoding; 0 where it does not say."""
     layout = _LAYOUTS.get(encoding)
@@ -258,12 +269,8 @@ def _bytes_of_other_encoding(image: EncodedImage, layout: _Layout, pixels: _Pixe
             f"({image.is_bigendian}): the picture is noise then; mend the driver"
         )
     elif _is_grey(layout) and not image.is_known_better and is_mosaic(pixels):
-        text = (
-            f"the pixels of {named} alternate as those of a mosaic do: its colours are lost then; mend the driver, or "
-            "say which one it is by the parameter encoding, such as bayer_rggb8, or mono8 if it is none (evaluate_bag: "
-            "--encoding)"
-        )
-    return (ImageOddity("bytes_of_other_encoding", text),) if text else ()
+        return (unnamed_mosaic(named),)
+    return (ImageOddity(_OTHER_BYTES, text),) if text else ()
 
 
 def _is_grey(layout: _Layout) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cnn_perception.image.messages import EncodedImage, Overrides, decode, decode_frame
+from cnn_perception.image.messages import EncodedFile, EncodedImage, Overrides, decode, decode_frame
 from cnn_perception.image.other_encoding import OF_PIXEL_BYTES
 from cnn_perception.image.raw import _LAYOUTS
 
@@ -218,3 +218,17 @@ def test_of_noise_nothing_is_said(encoding: str, size: tuple[int, int]):
         data = np.ascontiguousarray(buffer)
         frame = EncodedImage(data.tobytes(), encoding, height, width, data.nbytes // height, is_bigendian=False)
         assert kinds(frame) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_mosaic_that_was_compressed_as_a_grey_picture_without_a_word_is_told(suffix: str):
+    data = cv2.imencode(suffix, mosaic())[1].tobytes()
+    sent = EncodedFile(data, "jpeg")
+    (told,) = decode_frame(sent).seen.oddities
+    assert told.kind == "bytes_of_other_encoding"
+    assert "the grey image file alternate as those of a mosaic do" in told.text
+    known = [sent.overridden(Overrides(encoding=encoding)) for encoding in ("bayer_rggb8", "mono8")]
+    for other in (*known, EncodedFile(data, "bayer_rggb8; jpeg compressed "), EncodedFile.from_folder(data)):
+        assert decode_frame(other).seen.oddities == ()
+    grey = cv2.imencode(suffix, GREY)[1].tobytes()
+    assert decode_frame(EncodedFile(grey, "jpeg")).seen.oddities == ()
