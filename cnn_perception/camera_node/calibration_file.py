@@ -164,7 +164,7 @@ def _text(path: Path) -> str:
         raise ConfigError(f"has more than {_LARGEST_BYTES} bytes")
     if what := what_instead(content, "calibration"):
         raise ConfigError(what)
-    return content.decode()
+    return content.decode("utf-8-sig")  # Notepad begins files with a mark of their encoding
 
 
 def _numbers(values: Any, count: int | None) -> list[float]:  # noqa: ANN401 YAML

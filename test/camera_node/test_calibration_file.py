@@ -209,9 +209,10 @@ projection
 
 
 @pytest.mark.parametrize("name", ["front.ini", "ost.txt", "front.INI"])
-def test_an_ini_file_says_what_the_yaml_of_the_same_camera_says(name: str, tmp_path: Path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_an_ini_file_says_what_the_yaml_of_the_same_camera_says(name: str, encoding: str, tmp_path: Path):
     (tmp_path / "front.yaml").write_text(CALIBRATION)
-    (tmp_path / name).write_text(OF_VIDERE)
+    (tmp_path / name).write_text(OF_VIDERE, encoding=encoding)
     found = calibration_file.read_calibration(str(tmp_path / name))
     assert found == calibration_file.read_calibration(str(tmp_path / "front.yaml"))
     assert found.distortion_model == "plumb_bob"
