@@ -21,6 +21,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from cnn_perception import memory
 from cnn_perception.camera_node.calibration_file import fitted, read_calibration
 from cnn_perception.camera_node.video_file import HIGHEST_RATE_HZ, Lack, VideoFile, to_rgb
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, DataError, FrameError, printable
@@ -128,7 +129,7 @@ class FrameSource:
 
         Raises:
             ConfigError: If there is no such user as in `~user`.
-            DataError: If there is no such source, or no image in it.
+            DataError: If there is no such source, no image in it, or too little memory to hold all.
         """
         if "://" in source:
             raise DataError(
@@ -169,7 +170,7 @@ class FrameSource:
             self._video = None if self.is_device else VideoFile(self._capture, path)
             self.rate_hz = _plausible(self._capture.get(cv2.CAP_PROP_FPS))
         self._loop = loop and not self.is_device
-        preloaded = list(self._one_pass()) if preload and not self.is_device else None
+        preloaded = self._preloaded() if preload and not self.is_device else None
         self._frames = self._all_frames(preloaded)
 
     def read(self) -> RgbImage | None:
@@ -201,6 +202,21 @@ class FrameSource:
                 capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
                 capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
         return capture
+
+    def _preloaded(self) -> list[RgbImage]:
+        """Returns every frame, as long as there is memory for them and the messages that they become."""
+        most = memory.affordable(sys.maxsize)
+        taken = 0
+        images = []
+        for image in self._one_pass():
+            images.append(image)
+            taken += 2 * image.nbytes
+            if taken > most:
+                raise DataError(
+                    f"{self._name}: its first {len(images)} frames alone take the {most / 1e9:.1f} GB of memory that "
+                    "can be had for preload; set preload to false, or give width and height"
+                )
+        return images
 
     def _all_frames(self, preloaded: Sequence[RgbImage] | None) -> Iterator[RgbImage]:
         """Yields every frame, again and again where it loops."""

@@ -23,6 +23,7 @@ from ros import Process, new_domain, participant, running
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from cnn_perception import memory
 from cnn_perception.camera_node.node import CameraNodeSettings, FrameSource
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import decode_file_bytes
@@ -97,6 +98,16 @@ def test_every_picture_of_an_animated_gif_is_a_frame(tmp_path: Path):
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
     found = np.array(colours(FrameSource(str(tmp_path / "a.gif")), 99))
     assert np.abs(found - np.array(COLOURS)).max() < 8
+
+
+def test_frames_that_do_not_fit_into_memory_are_not_preloaded(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Four frames of 30x40 pixels and their messages take 28,800 bytes."""
+    monkeypatch.setattr(memory, "affordable", lambda byte_count: 28_799)
+    assert colours(FrameSource(str(folder)), 9) == COLOURS
+    with pytest.raises(DataError, match=r"its first 4 frames alone take .* set preload to false"):
+        FrameSource(str(folder), preload=True)
+    monkeypatch.setattr(memory, "affordable", lambda byte_count: 28_800)
+    assert colours(FrameSource(str(folder), preload=True), 9) == COLOURS
 
 
 def test_video_is_read_to_its_end_and_has_a_rate(tmp_path: Path):
