@@ -47,7 +47,6 @@ _Pixels = npt.NDArray[Any]
 _Bytes = npt.NDArray[np.uint8]
 
 
-_OTHER_BYTES = "bytes_of_other_encoding"
 FEWEST_BITS, MOST_BITS = 8, 16
 """Of a channel of two bytes."""
 
@@ -216,7 +215,7 @@ def unnamed_mosaic(what: str) -> ImageOddity:
         "which one it is by the parameter encoding, such as bayer_rggb8, or mono8 if it is none (evaluate_bag: "
         "--encoding)"
     )
-    return ImageOddity(_OTHER_BYTES, text)
+    return ImageOddity("bytes_of_other_encoding", text)
 
 
 def bits_of(encoding: str) -> int:
@@ -270,7 +269,7 @@ def _bytes_of_other_encoding(image: EncodedImage, layout: _Layout, pixels: _Pixe
         )
     elif _is_grey(layout) and not image.is_known_better and is_mosaic(pixels):
         return (unnamed_mosaic(named),)
-    return (ImageOddity(_OTHER_BYTES, text),) if text else ()
+    return (ImageOddity("bytes_of_other_encoding", text),) if text else ()
 
 
 def _is_grey(layout: _Layout) -> bool:
