@@ -26,6 +26,8 @@ _MATRICES = {
     "d": ("distortion_coefficients", None),
 }
 """Field of the message, its name in the file, and how many numbers it has."""
+_MODEL_OF_OLD_FILES = "plumb_bob"
+"""Those that name none. Source: ROS 2, camera_calibration_parsers, parse_yml.cpp."""
 _LARGEST_BYTES = 2**20
 """Of a file; a calibration has a kilobyte."""
 
@@ -62,15 +64,16 @@ def read_calibration(url: str) -> CameraInfo:
     except (ConfigError, OSError, RecursionError, yaml.YAMLError, *_OF_TAGS) as error:
         raise ConfigError(f"camera_info_url {url}: cannot be read ({one_line(error, 160)})") from None
     try:
+        model = content.get("distortion_model")
         info = CameraInfo(
             width=int(content["image_width"]),
             height=int(content["image_height"]),
-            distortion_model=str(content["distortion_model"]),
+            distortion_model=_MODEL_OF_OLD_FILES if model is None else str(model),
             **{field: _numbers(content[name]["data"], count) for field, (name, count) in _MATRICES.items()},
         )
         if min(info.width, info.height) <= 0:
             raise ValueError("of images without pixels")
-    except (KeyError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
         what = f"{type(error).__name__}: {error}"[:120]
         raise ConfigError(f"camera_info_url {url}: is no calibration of camera_calibration ({what})") from None
     check_numbers(info, f"camera_info_url {url}")
@@ -161,7 +164,7 @@ def _text(path: Path) -> str:
         raise ConfigError(f"has more than {_LARGEST_BYTES} bytes")
     if what := what_instead(content, "calibration"):
         raise ConfigError(what)
-    return content.decode()
+    return content.decode("utf-8-sig")  # Notepad begins files with a mark of their encoding
 
 
 def _numbers(values: Any, count: int | None) -> list[float]:  # noqa: ANN401 YAML

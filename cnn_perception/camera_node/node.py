@@ -1,4 +1,4 @@
-"""camera_node: a device, a video file or a folder of images as a ROS camera.
+"""camera_node: a device, a video file, an image file or a folder of images as a ROS camera.
 
 For robots whose camera has no driver, and for feeding the perception node from files at a fixed rate.
 """
@@ -21,10 +21,12 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from cnn_perception import memory
 from cnn_perception.camera_node.calibration_file import fitted, read_calibration
 from cnn_perception.camera_node.video_file import HIGHEST_RATE_HZ, Lack, VideoFile, to_rgb
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, DataError, FrameError, printable
 from cnn_perception.files import expanded, require_reachable
+from cnn_perception.image.file_formats import HEAD_BYTES, file_format, has_picture_suffix, is_picture
 from cnn_perception.image.listing import image_files, in_words, visible_folders
 from cnn_perception.image.messages import RgbImage, read_image
 from cnn_perception.image.raw import check_size
@@ -35,7 +37,7 @@ from cnn_perception.ros.throttled_log import ThrottledLog
 
 # Reliable, so that recorders and viewers of either kind match; a best-effort subscriber is not slowed by it.
 _DEFAULT_RATE_HZ = 10.0
-"""Of a folder, and of a video or device that gives none."""
+"""Of images, and of a video or device that gives none."""
 _LOOK_S = 1.0
 """How often it is looked for what is waited for,"""
 _PATIENCE_S = 5.0
@@ -54,14 +56,14 @@ class CameraNodeSettings:
 
     source: str = parameter(
         "0",
-        "Device number or path, video file, or folder of images in the order of their names.",
+        "Device number or path, video or image file, or folder of images in the order of their names.",
         is_path=True,
         takes_number=True,
         read_only=True,
     )
     rate_hz: float = parameter(
         0.0,
-        "Frames a second; 0 takes the video's or the device's own rate, and 10 for a folder.",
+        "Frames a second; 0 takes the video's or the device's own rate, and 10 for images.",
         between=(0.0, HIGHEST_RATE_HZ),
         read_only=True,
     )
@@ -99,7 +101,7 @@ class CameraNodeSettings:
 
 
 class FrameSource:
-    """Frames of a device, a video file or a folder of images.
+    """Frames of a device, a video file, an image file or a folder of images.
 
     Attributes:
         is_device: Whether it is a device, which has no end.
@@ -119,7 +121,7 @@ class FrameSource:
         """Opens the source.
 
         Args:
-            source: Device number or path, video file, or folder.
+            source: Device number or path, video or image file, or folder.
             loop: Start again at the end.
             preload: Hold all frames in memory.
             size: (width, height) that every frame is resized to; None keeps it.
@@ -127,8 +129,13 @@ class FrameSource:
 
         Raises:
             ConfigError: If there is no such user as in `~user`.
-            DataError: If there is no such source, or no image in it.
+            DataError: If there is no such source, no image in it, or too little memory to hold all.
         """
+        if "://" in source:
+            raise DataError(
+                f"{source}: is an address, and none is opened; give a device, a file or a folder, or start the driver "
+                "of that camera and subscribe to what it publishes"
+            )
         path = expanded(source)
         try:
             require_reachable(path)
@@ -155,12 +162,15 @@ class FrameSource:
             if there:
                 say(printable(f"{path}: {len(self._files)} images; ignored: {there}"))
             self.rate_hz = _DEFAULT_RATE_HZ
+        elif not self.is_device and _is_one_picture(path):  # which OpenCV shows as it lies, and also half of one
+            self._files = [path]
+            self.rate_hz = _DEFAULT_RATE_HZ
         else:
             self._capture = self._open(source, path)
             self._video = None if self.is_device else VideoFile(self._capture, path)
             self.rate_hz = _plausible(self._capture.get(cv2.CAP_PROP_FPS))
         self._loop = loop and not self.is_device
-        preloaded = list(self._one_pass()) if preload and not self.is_device else None
+        preloaded = self._preloaded() if preload and not self.is_device else None
         self._frames = self._all_frames(preloaded)
 
     def read(self) -> RgbImage | None:
@@ -192,6 +202,21 @@ class FrameSource:
                 capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
                 capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
         return capture
+
+    def _preloaded(self) -> list[RgbImage]:
+        """Returns every frame, as long as there is memory for them and the messages that they become."""
+        most = memory.affordable(sys.maxsize)
+        taken = 0
+        images = []
+        for image in self._one_pass():
+            images.append(image)
+            taken += 2 * image.nbytes
+            if taken > most:
+                raise DataError(
+                    f"{self._name}: its first {len(images)} frames alone take the {most / 1e9:.1f} GB of memory that "
+                    "can be had for preload; set preload to false, or give width and height"
+                )
+        return images
 
     def _all_frames(self, preloaded: Sequence[RgbImage] | None) -> Iterator[RgbImage]:
         """Yields every frame, again and again where it loops."""
@@ -232,6 +257,19 @@ class FrameSource:
 def _plausible(rate_hz: float) -> float:
     """Returns the rate that a source gives, where it can be one; else the default."""
     return rate_hz if 0.0 < rate_hz <= HIGHEST_RATE_HZ else _DEFAULT_RATE_HZ  # not so NaN
+
+
+def _is_one_picture(path: Path) -> bool:
+    """Returns whether a file holds one picture, or is named so; a stream of JPEGs begins as one of them does."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    kind = file_format(head)
+    return kind != "GIF" and (has_picture_suffix(path.name) or (is_picture(head) and kind != "JPEG"))
 
 
 def _check_frames(source: str, capture: cv2.VideoCapture) -> None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from cnn_perception.errors import DataError
 from cnn_perception.image.messages import RgbImage
 
 Picture = npt.NDArray[Any]
@@ -65,10 +66,14 @@ class VideoFile:
 
         Args:
             on_skipped: Is told of frames before the next one that cannot be decoded.
+
+        Raises:
+            DataError: If it cannot be opened another time.
         """
         is_first = not self._is_begun
-        if self._is_begun:  # not before: in an MPEG transport stream a search for its beginning loses frames
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+        # Streams without an index, as of MJPEG, have no way back to their beginning, or one that loses frames.
+        if self._is_begun and not self._capture.open(str(self._path)):
+            raise DataError(f"{self._path}: cannot be opened again for its next round; check whether it is still there")
         self._is_begun = True
         found = lost = failed = 0
         end_s = 0.0

@@ -47,6 +47,7 @@ from cnn_perception.image.file_formats import (
 )
 from cnn_perception.image.jpeg import decode_jpeg
 from cnn_perception.image.limits import FILE_PIXELS, check_exif, check_pixels, check_structure, exif_of_jpeg
+from cnn_perception.image.other_encoding import is_mosaic
 from cnn_perception.image.raw import (
     AS_SENT,
     ENCODINGS,
@@ -57,6 +58,7 @@ from cnn_perception.image.raw import (
     decode_raw,
     seen_in,
     to_uint8,
+    unnamed_mosaic,
     unused_bits,
 )
 
@@ -193,7 +195,9 @@ def decode_file(file: EncodedFile) -> Decoded:
         colour = decode_raw(EncodedImage(grey, mosaic, height, width, width, is_bigendian=False)).image
         picture = dataclasses.replace(picture, pixels=colour)
     elif picture.is_grey:
-        picture = dataclasses.replace(picture, oddities=(*picture.oddities, *_lost_colour(file)))
+        picture = dataclasses.replace(
+            picture, oddities=(*picture.oddities, *_lost_colour(file), *_hidden(picture, file))
+        )
     elif known.encoding.startswith("bgr"):
         picture = dataclasses.replace(picture, pixels=np.asarray(cv2.cvtColor(picture.pixels, cv2.COLOR_BGR2RGB)))
     return _upright(dataclasses.replace(picture, oddities=(*picture.oddities, *_without_effect(known, picture))))
@@ -271,6 +275,12 @@ def _lost_colour(file: EncodedFile) -> tuple[ImageOddity, ...]:
         "the compression, or subscribe to the raw images"
     )
     return (ImageOddity("colour_lost", text),)
+
+
+def _hidden(picture: _Picture, file: EncodedFile) -> tuple[ImageOddity, ...]:
+    """Returns that a camera's grey picture looks like a mosaic of which its message says nothing."""
+    is_told = file.of_folder or file.overrides.encoding or not is_mosaic(picture.pixels[..., 0])
+    return () if is_told else (unnamed_mosaic("the grey image file"),)
 
 
 def _without_effect(known: Overrides, picture: _Picture) -> Iterator[ImageOddity]:
@@ -486,17 +496,36 @@ def _numbers_of(image: Image.Image, content: bytes, kind: str) -> npt.NDArray[np
 
     PNGs are decoded by OpenCV: Pillow cuts 16-bit colours to their high byte and saturates 16-bit greys.
     """
+    if kind == "TIFF" and image.mode in ("RGB", "RGBA"):
+        return _numbers_of_colours(image, content)
     if kind != "PNG" or content[24] != 16:
         has_numbers = image.mode.startswith("I;16") or (kind == "PPM" and image.mode == "I")
         numbers = np.asarray(image).astype(np.uint16) if has_numbers else None
         return numbers if numbers is None or kind != "TIFF" else _as_tiff_says(numbers, image)
-    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    found = _numbers_by_opencv(content)
     if found is None:
         raise ValueError("undecodable 16-bit PNG")
-    numbers = np.asarray(found, np.uint16)
-    if numbers.ndim == 3:
-        return np.asarray(cv2.cvtColor(numbers, cv2.COLOR_BGRA2RGBA if numbers.shape[2] == 4 else cv2.COLOR_BGR2RGB))
-    return numbers
+    return np.asarray(found, np.uint16)
+
+
+def _numbers_by_opencv(content: bytes) -> _Pixels | None:
+    """Returns the numbers of a grey or coloured picture, in RGB or RGBA; None where OpenCV reads none."""
+    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.ndim == 2:
+        return found
+    return np.asarray(cv2.cvtColor(found, cv2.COLOR_BGRA2RGBA if found.shape[2] == 4 else cv2.COLOR_BGR2RGB))
+
+
+def _numbers_of_colours(image: Image.Image, content: bytes) -> npt.NDArray[np.uint16] | None:
+    """Returns the numbers of 16 bits of a coloured TIFF, of which Pillow keeps the high bytes.
+
+    None where there are none, or where OpenCV sees another picture than Pillow, as of one that is turned.
+    """
+    if set(getattr(image, "tag_v2", {}).get(_BITS, ())) != {16}:
+        return None
+    numbers = _numbers_by_opencv(content)
+    is_same = numbers is not None and numbers.dtype == np.uint16 and np.array_equal(numbers >> 8, np.asarray(image))
+    return np.asarray(numbers, np.uint16) if is_same else None
 
 
 def _as_tiff_says(numbers: npt.NDArray[np.uint16], image: Image.Image) -> npt.NDArray[np.uint16]:

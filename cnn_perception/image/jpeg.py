@@ -16,7 +16,8 @@ Others leave out the end marker, or have a buffer's zeros in its place. Whether 
 says where it is one sequential scan of all colours: libjpeg warns of one block that is missing.
 
 Three kinds of JPEG are refused by their frame's marker: libjpeg's decoders of 8 bits do not read 12 bits and lossless
-ones; arithmetic code it reads, but fills up what is cut off of it without a warning.
+ones; arithmetic code it reads, but fills up what is cut off of it without a warning. So are samplings of colours that
+TurboJPEG has no name for: what decodes them all the same ignores warnings.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ _BENIGN = ("JFIF revision", "Invalid SOS parameters for sequential JPEG")
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
 _NO_END = "Premature end of JPEG file"
 """libjpeg's warning of a file that ends before its end marker."""
+_NO_SAMPLING = "subsampling"
+"""A word of TurboJPEG's error about a sampling of colours that it has no name for, such as 4:1:0."""
+_MOST_BLOCKS = 10
+"""Of an MCU. Source: ITU T.81, B.2.3."""
 _SOI, _EOI, _SOS, _DRI, _DHT, _APP0 = 0xD8, 0xD9, 0xDA, 0xDD, 0xC4, 0xE0
 _END = bytes((0xFF, _EOI))
 _RESTARTS = range(0xD0, 0xD8)
@@ -83,13 +88,15 @@ def decode_jpeg(content: bytes, most_pixels: int = 0) -> tuple[_Pixels, bool, tu
 
     Raises:
         ValueError: It is truncated or damaged; the text is libjpeg's.
-        FrameError: `size`, by its header; `unsupported`, by the kind of its frame.
+        FrameError: `size`, by its header; `unsupported`, by the kind of its frame or the sampling of its colours.
     """
     _refuse_unread(content)
     try:
         return *_decode_strictly(content, most_pixels), ()
     except ValueError as error:
         warning = str(error)
+        if _NO_SAMPLING in warning:
+            _refuse_sampling(content)
         is_benign = _EXTRANEOUS.search(warning) or any(words in warning for words in _BENIGN)
         if _NO_END in warning:
             mended = with_end(content)
@@ -164,7 +171,23 @@ def _refuse_unread(content: bytes) -> None:
         if not kind and segment.marker in _FRAMES and segment.payload[2:3] == _TWELVE_BITS:
             kind = "of 12 bits, which is not read"
         if kind:
-            raise FrameError("unsupported", f"the JPEG is {kind}; publish or save it as a baseline JPEG or PNG")
+            raise _unsupported(kind)
+
+
+def _refuse_sampling(content: bytes) -> None:
+    """Raises FrameError if the sampling of a JPEG's colours, which is not read, is one that can be."""
+    try:
+        (frame,) = (one for one in _segments(content, until_scan=True) if one.marker in _FRAMES)
+    except ValueError:
+        return
+    factors = [(both >> 4, both & 15) for both in frame.payload[9::3]]
+    if all(1 <= one <= 4 for both in factors for one in both) and sum(h * v for h, v in factors) <= _MOST_BLOCKS:
+        text = ", ".join(f"{across}x{down}" for across, down in factors)
+        raise _unsupported(f"of a sampling of its colours ({text}) that is not read")
+
+
+def _unsupported(kind: str) -> FrameError:
+    return FrameError("unsupported", f"the JPEG is {kind}; publish or save it as a baseline JPEG or PNG")
 
 
 def _has_all_components(frame: _Segment, scan: _Segment) -> bool:
@@ -181,10 +204,22 @@ def _work(segments: Sequence[_Segment]) -> int:
 
 
 def _decode_strictly(content: bytes, most_pixels: int) -> tuple[_Pixels, bool]:
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    height, width, is_grey = _header(content)
     check_pixels(height, width, len(content), most_pixels)
     pixels: _Pixels = simplejpeg.decode_jpeg(content, "RGB")  # CMYK and YCCK as inverted ink: Adobe's convention
-    return pixels, colours == "Gray"
+    return pixels, is_grey
+
+
+def _header(content: bytes) -> tuple[int, int, bool]:
+    """Returns height and width, and whether it is stored as a grey picture."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    except KeyError:  # which simplejpeg raises for 4:4:1, of a 4:1:1 that was turned, though it decodes that
+        frames = [one.payload for one in _segments(content, until_scan=True) if one.marker in _FRAMES]
+        if not frames or len(frames[0]) < 8:
+            raise ValueError("no header of a frame") from None
+        return *struct.unpack(">HH", frames[0][3:7]), frames[0][7] == 1
+    return height, width, colours == "Gray"
 
 
 # ---- the parts of the file

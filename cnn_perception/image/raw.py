@@ -10,8 +10,8 @@ Every value of sensor_msgs/image_encodings.hpp is either in `_LAYOUTS` or `PLANA
   image, or broken.
 - YUV is BT.601 in limited range (16..235), as OpenCV and cv_bridge convert it.
 - Rows may be padded (`step`); bytes after the last row are ignored, but not where planes follow one another, and told
-  where they may be padding that `step` leaves out; a buffer that is too short is refused. Rows whose `step` and bytes
-  are those of another encoding are told, see `row_step`.
+  where they may be padding that `step` leaves out; a buffer that is too short is refused. Rows whose `step` and bytes,
+  or bytes alone, are those of another encoding are told, see `other_encoding`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ import numpy.typing as npt
 
 from cnn_perception.errors import ConfigError, FrameError, one_line
 from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
+from cnn_perception.image.other_encoding import (
+    OF_PIXEL_BYTES,
+    are_bytes_swapped,
+    is_luma_chroma,
+    is_mosaic,
+    other_pixel_bytes,
+)
 from cnn_perception.image.planar import PLANAR_LAYOUTS
-from cnn_perception.image.row_step import OF_PIXEL_BYTES, other_pixel_bytes
 
 MAX_PIXELS = 2**26
 """Largest image accepted, in pixels: 8192 x 8192, 192 MiB as RGB. Beyond any robot's camera, and below the size at
@@ -168,10 +174,13 @@ def _decode_rows(image: EncodedImage, layout: _Layout) -> Decoded:
     pixels: _Pixels = lines[:, : width * layout.pixel_bytes].view(dtype)
     if layout.channels > 1:
         pixels = pixels.reshape(height, width, layout.channels)
+    other = _bytes_of_other_encoding(image, layout, pixels)
     if layout.channel != "u2":
-        return Decoded(RgbImage(_to_rgb(pixels, layout.cv_code)))
+        return Decoded(RgbImage(_to_rgb(pixels, layout.cv_code)), Seen(other))
     bits = image.significant_bits or layout.bits
-    return Decoded(RgbImage(_to_rgb(pixels, layout.cv_code, bits)), seen_in(pixels, bits))
+    seen = seen_in(pixels, bits)
+    seen = dataclasses.replace(seen, oddities=(*seen.oddities, *other))
+    return Decoded(RgbImage(_to_rgb(pixels, layout.cv_code, bits)), seen)
 
 
 def seen_in(numbers: _Pixels, bits: int) -> Seen:
@@ -197,6 +206,16 @@ def unused_bits(bits: int, what: str) -> ImageOddity:
     """Returns that something has no numbers of 16 bits, of which somebody has said how many bits are used."""
     text = f"{bits} significant bits are said of {what}, which has no numbers of 16 bits; leave significant_bits at 0"
     return ImageOddity("significant_bits_unused", text)
+
+
+def unnamed_mosaic(what: str) -> ImageOddity:
+    """Returns that something that is called grey looks like a mosaic, see `other_encoding.is_mosaic`."""
+    text = (
+        f"the pixels of {what} alternate as those of a mosaic do: its colours are lost then; mend the driver, or say "
+        "which one it is by the parameter encoding, such as bayer_rggb8, or mono8 if it is none (evaluate_bag: "
+        "--encoding)"
+    )
+    return ImageOddity("bytes_of_other_encoding", text)
 
 
 def bits_of(encoding: str) -> int:
@@ -229,6 +248,32 @@ def _of_other_encoding(image: EncodedImage, periods: Sequence[int]) -> tuple[Ima
         "parameter encoding (evaluate_bag: --encoding)"
     )
     return (ImageOddity("step_of_other_encoding", text),)
+
+
+def _bytes_of_other_encoding(image: EncodedImage, layout: _Layout, pixels: _Pixels) -> tuple[ImageOddity, ...]:
+    """Returns that rows of the right length hold what looks like another encoding than the one that is named."""
+    named = _named(image)
+    text = ""
+    if layout in (_UYVY, _YUYV):
+        other = "yuv422_yuy2" if layout is _UYVY else "uyvy"
+        luma, chroma = (pixels[..., 1], pixels[..., 0]) if layout is _UYVY else (pixels[..., 0], pixels[..., 1])
+        if is_luma_chroma(luma, chroma):
+            text = (
+                f"the bytes of {named} look like those of {other}: the colours are garbled then; mend the driver, or "
+                f"set the parameter encoding to {other} (evaluate_bag: --encoding)"
+            )
+    elif layout.channel == "u2" and are_bytes_swapped(pixels if pixels.ndim == 2 else pixels[..., 0]):
+        text = (
+            f"the numbers of {named} look as if their bytes were in the other order than is_bigendian says "
+            f"({image.is_bigendian}): the picture is noise then; mend the driver"
+        )
+    elif _is_grey(layout) and not image.is_known_better and is_mosaic(pixels):
+        return (unnamed_mosaic(named),)
+    return (ImageOddity("bytes_of_other_encoding", text),) if text else ()
+
+
+def _is_grey(layout: _Layout) -> bool:
+    return layout.cv_code == _GREY and layout.channel in ("u1", "u2")
 
 
 def check_size(height: int, width: int, most_pixels: int = 0) -> None:

@@ -37,6 +37,7 @@ class FewBits:
         text = (
             f"none of the numbers of 16 bits of {self._frames} frames is above {self._brightest}, so the pictures are "
             f"nearly black; if the camera has {bits} bits, say so by the parameter significant_bits (evaluate_bag: "
-            "--significant-bits), and 16 if it is dark"
+            "--significant-bits), and 16 if it is dark; if they are distances, which are no picture, subscribe to the "
+            "colour image"
         )
         return (ImageOddity("few_bits", text),)

@@ -55,6 +55,14 @@ _STEADY_SPREAD_S = 1.0
 _STEADY_NS = 2 * 10**9
 """and have done so for this long: a queue behind a link that carries half of the frames grows by 0.5 s each second, and
 is past 18 s or 37 s in 1.8 s."""
+_SECOND_NS = 10**9
+_COARSE_NS = 10**6
+"""Nanoseconds of a second that are all below this are microseconds of one, or none at all: one stamp in a thousand has
+such by chance,"""
+_COARSE_FRAMES = 8
+"""so many of which in a row are told,"""
+_COARSE_RATE = 3
+"""if there are so many of them in each second: a slower camera may be triggered by the second."""
 STEP_BACK_S = 1.0
 """A longer step back is no frame out of order, but time that starts afresh: a bag that loops, a restarted camera."""
 _IF_RECORDED = "a recording is played with --clock and use_sim_time"
@@ -84,6 +92,7 @@ class Stamps:
         self._clock_ns = 0
         self._old_ages_s: deque[float] = deque(maxlen=CONSTANT_FRAMES)  # of the frames that were too old, in a row
         self._offset = _SteadyOffset()
+        self._units = _CoarseStamps()
 
     def check(self, stamp_ns: int, now_ns: int, *, policy: StampPolicy, max_age_s: float) -> Verdict:
         """Judges a frame when it is taken.
@@ -118,6 +127,7 @@ class Stamps:
         clock_step_s = (now_ns - self._clock_ns) / 1e9
         self._clock_ns = now_ns
         steady_offset = self._offset.observe(stamp_ns, now_ns)
+        units = self._units.observe(stamp_ns)
         if now_ns <= 0:
             self._latest_ns = None
             return "clock_zero", "the node's clock is at zero: use_sim_time is set, but nobody publishes /clock"
@@ -134,7 +144,7 @@ class Stamps:
             return "clock_back", f"the node's clock stepped back by {-clock_step_s:.3g} s: time starts afresh"
         if stamp_ns <= 0:
             return "stamp_zero", "the stamp is zero: the frame's age is unknown; the camera must set header.stamp"
-        if other_clock := _other_clock(stamp_ns, now_ns) or steady_offset:
+        if other_clock := _other_clock(stamp_ns, now_ns) or steady_offset or units:
             return "stamp_clock", other_clock
         if not _is_plausible(stamp_ns, now_ns):
             ahead_s = (stamp_ns - now_ns) / 1e9
@@ -171,6 +181,32 @@ class _SteadyOffset:
         if lag_s is None or len(self._ages_s) < CONSTANT_FRAMES or now_ns - self._since_ns < _STEADY_NS:
             return ""
         return _steady_text(lag_s) if max(self._ages_s) - min(self._ages_s) <= _STEADY_SPREAD_S else ""
+
+
+class _CoarseStamps:
+    """Whether the stamps of one camera leave out parts of a second, frame after frame; for one thread."""
+
+    def __init__(self) -> None:
+        self._frames = 0  # in a row
+        self._seconds = 0  # that these are of
+        self._second = 0
+
+    def observe(self, stamp_ns: int) -> str:
+        """Returns what is said of a frame whose stamp does so, as those before it do; else ''."""
+        second, rest_ns = divmod(stamp_ns, _SECOND_NS)
+        if stamp_ns <= 0 or rest_ns >= _COARSE_NS:
+            self._frames = self._seconds = 0
+            return ""
+        self._seconds += self._frames == 0 or second != self._second
+        self._second = second
+        self._frames += 1
+        if self._frames < max(_COARSE_FRAMES, _COARSE_RATE * self._seconds) or self._seconds < 2:
+            return ""
+        what = "microseconds stand in the field of nanoseconds" if rest_ns else "they have whole seconds only"
+        return (
+            f"the stamps lie within a thousandth behind each second: {what}, so the frame's age is unknown; mend the "
+            "camera's driver"
+        )
 
 
 def _lag_of_a_clock(age_s: float) -> float | None:

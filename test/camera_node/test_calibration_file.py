@@ -41,6 +41,19 @@ def test_calibration_is_scaled_with_the_images(tmp_path: Path):
     assert pixels[-320] == pytest.approx(pixels[-640])
 
 
+@pytest.mark.parametrize("line", ["", "distortion_model:\n", "camera_model: plumb_bob\n"])
+def test_a_file_that_names_no_distortion_model_is_of_a_plumb_bob_as_in_ros(line: str, tmp_path: Path):
+    named = CALIBRATION.replace("distortion_model: plumb_bob\n", line)
+    assert named != CALIBRATION
+    infos = []
+    for number, text in enumerate((CALIBRATION, named)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        infos.append(calibration_file.read_calibration(str(path)))
+    assert infos[0].distortion_model == "plumb_bob"
+    assert infos[0] == infos[1]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [(None, "cannot be read"), ("{", "cannot be read"), ("a: 1", "no calibration"), ("[1]", "no calibration"),
@@ -196,9 +209,10 @@ projection
 
 
 @pytest.mark.parametrize("name", ["front.ini", "ost.txt", "front.INI"])
-def test_an_ini_file_says_what_the_yaml_of_the_same_camera_says(name: str, tmp_path: Path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_an_ini_file_says_what_the_yaml_of_the_same_camera_says(name: str, encoding: str, tmp_path: Path):
     (tmp_path / "front.yaml").write_text(CALIBRATION)
-    (tmp_path / name).write_text(OF_VIDERE)
+    (tmp_path / name).write_text(OF_VIDERE, encoding=encoding)
     found = calibration_file.read_calibration(str(tmp_path / name))
     assert found == calibration_file.read_calibration(str(tmp_path / "front.yaml"))
     assert found.distortion_model == "plumb_bob"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -22,6 +23,7 @@ from ros import Process, new_domain, participant, running
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from cnn_perception import memory
 from cnn_perception.camera_node.node import CameraNodeSettings, FrameSource
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.image.messages import decode_file_bytes
@@ -59,6 +61,53 @@ def test_folder_is_shown_in_the_order_of_its_names(folder: Path, preload: bool):
 @pytest.mark.parametrize("preload", [False, True])
 def test_loop_starts_again(folder: Path, preload: bool):
     assert colours(FrameSource(str(folder), loop=True, preload=preload), 6) == [*COLOURS, *COLOURS[:2]]
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp", "photo.tif", "photo"])
+def test_one_image_is_a_folder_of_one(name: str, tmp_path: Path):
+    """Upright, whatever EXIF says of its pixels, and over white: as training and viewers show it."""
+    pixels = np.zeros((16, 32, 4), np.uint8)
+    pixels[:, :16], pixels[:, 16:] = (200, 40, 40, 255), (0, 0, 0, 0)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned to the right
+    kind = {".jpg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"}.get(Path(name).suffix, "PNG")
+    picture = PIL.Image.fromarray(pixels if kind != "JPEG" else pixels[..., :3] + (255 - pixels[..., 3:]))
+    picture.save(tmp_path / name, format=kind, exif=exif, lossless=True, quality=95)
+    source = FrameSource(str(tmp_path / name), loop=True)
+    for _ in range(3):
+        image = source.read()
+        assert image is not None
+        assert image.shape == (32, 16, 3)
+        assert np.abs(image[4, 8].astype(int) - (200, 40, 40)).max() < 6
+        assert image[28, 8].min() > 249
+
+
+def test_half_a_jpeg_is_no_frame(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.jpg"), noise)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    source = FrameSource(str(tmp_path / "a.jpg"))
+    assert source.read() is None
+    (skipped,) = source.skipped
+    assert "the JPEG cannot be decoded" in skipped
+
+
+def test_every_picture_of_an_animated_gif_is_a_frame(tmp_path: Path):
+    pictures = [PIL.Image.new("RGB", (16, 16), colour) for colour in COLOURS]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
+    found = np.array(colours(FrameSource(str(tmp_path / "a.gif")), 99))
+    assert np.abs(found - np.array(COLOURS)).max() < 8
+
+
+def test_frames_that_do_not_fit_into_memory_are_not_preloaded(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Four frames of 30x40 pixels and their messages take 28,800 bytes."""
+    monkeypatch.setattr(memory, "affordable", lambda byte_count: 28_799)
+    assert colours(FrameSource(str(folder)), 9) == COLOURS
+    with pytest.raises(DataError, match=r"its first 4 frames alone take .* set preload to false"):
+        FrameSource(str(folder), preload=True)
+    monkeypatch.setattr(memory, "affordable", lambda byte_count: 28_800)
+    assert colours(FrameSource(str(folder), preload=True), 9) == COLOURS
 
 
 def test_video_is_read_to_its_end_and_has_a_rate(tmp_path: Path):
@@ -103,6 +152,8 @@ def test_unusable_source_is_named(tmp_path: Path):
         FrameSource(str(tmp_path / "nowhere.mp4"))
     (tmp_path / "empty" / "below").mkdir()
     (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match="rtsp://a/b: is an address, and none is opened"):
+        FrameSource("rtsp://a/b")
     for name in ("loop", "a" * 300):
         with pytest.raises(DataError, match=r"cannot be looked at .*; set `source`"):
             FrameSource(str(tmp_path / name))

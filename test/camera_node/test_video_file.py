@@ -18,6 +18,7 @@ from ros import Process, new_domain, participant, running
 from sensor_msgs.msg import Image
 
 from cnn_perception.camera_node.node import FrameSource
+from cnn_perception.errors import DataError
 
 COUNT = 60
 RATE_HZ = 20.0
@@ -65,6 +66,26 @@ def test_every_frame_of_a_whole_video_is_shown_and_nothing_is_said(name: str, co
     source = FrameSource(str(written(tmp_path / name, code)))
     assert np.abs(np.array(levels(source)) - 4 * np.arange(COUNT)).max() < 6
     assert (source.lack, source.skipped) == (None, [])
+
+
+@pytest.mark.parametrize(("name", "code"), KINDS)
+def test_a_loop_begins_again_with_the_first_frame_and_leaves_none_out(name: str, code: str, tmp_path: Path):
+    """Also of streams that have no index, in which no place can be looked up."""
+    source = FrameSource(str(written(tmp_path / name, code)), loop=True)
+    images = [source.read() for _ in range(2 * COUNT + 3)]
+    assert None not in [image if image is None else image.shape for image in images]
+    for first, again in zip(images, images[COUNT:], strict=False):
+        assert np.array_equal(first, again)
+
+
+def test_a_video_that_is_gone_in_its_second_round_is_said(tmp_path: Path):
+    path = written(tmp_path / "a.avi", "MJPG")
+    source = FrameSource(str(path), loop=True)
+    for _ in range(COUNT):
+        source.read()
+    path.unlink()
+    with pytest.raises(DataError, match=r"a\.avi: cannot be opened again"):
+        source.read()
 
 
 @pytest.mark.parametrize(

@@ -342,6 +342,17 @@ def test_without_distortion_the_name_of_its_model_does_not_matter(model, d):
     assert camera(model, d).ray(12.0, 345.0) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    "model",
+    ["double_sphere", "kannala_brandt", "equirectangular", "spherical", "cylindrical", "fisheyePolynomial", "ftheta",
+     "fisheyeEquisolid", "opencv_fisheye", "Fisheye624", "equidistant4", "orthographic", "panoramic"],
+)  # fmt: skip
+def test_a_projection_that_is_no_pinholes_gives_no_ray_where_d_is_zero(model):
+    """Its pixels are elsewhere all the same: of the ideal fisheye, f * theta from the centre and not f * tan(theta)."""
+    with pytest.raises(ConfigError, match=f"distortion_model '{model}' is not known; use the rectified image"):
+        camera(model, (0.0,) * 4)
+
+
 @pytest.mark.parametrize("k", [lens[2] for lens in LENSES.values()], ids=LENSES.keys())
 def test_the_matrix_of_a_real_camera_is_taken(k):
     assert camera("plumb_bob", (), k).ray(100.0, 100.0) is not None

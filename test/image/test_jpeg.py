@@ -249,6 +249,45 @@ def test_a_kind_of_jpeg_that_is_not_read_is_refused_by_what_it_is_and_not_as_dam
     assert refusal.value.reason == "unsupported"
 
 
+def sampled(factors: tuple[int, ...], height: int, width: int) -> bytes:
+    """A whole 4:2:0 JPEG, its blocks put elsewhere: as if the components were sampled so, in a picture of this size."""
+    data = bytearray(by_pillow(scene(), quality=90, subsampling="4:2:0"))
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    for number, both in enumerate(factors):
+        data[place + 11 + 3 * number] = both
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("factors", "height", "width"),
+    [((0x22, 0x11, 0x11), HEIGHT, WIDTH), ((0x41, 0x11, 0x11), 48, 256), ((0x14, 0x11, 0x11), 192, 64)],
+)
+def test_colours_sampled_at_four_blocks_are_those_of_opencv(factors: tuple[int, ...], height: int, width: int):
+    """4:2:0, 4:1:1, and 4:4:1, as which a 4:1:1 comes out of jpegtran once it is turned."""
+    data = sampled(factors, height, width)
+    decoded = decode_content(data)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert decoded.image.shape == (height, width, 3)
+    assert np.abs(decoded.image.astype(int) - expected).mean() < 1
+    assert decoded.seen.oddities == ()
+    assert is_refused(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("factors", "said"), [((0x42, 0x11, 0x11), "4x2, 1x1, 1x1"), ((0x21, 0x11, 0x21), "2x1, 1x1, 2x1")]
+)
+def test_a_sampling_of_colours_that_is_not_read_is_no_damage(factors: tuple[int, ...], said: str):
+    with pytest.raises(FrameError, match=f"of a sampling of its colours .{said}. that is not read") as refusal:
+        decode_content(sampled(factors, HEIGHT, WIDTH))
+    assert refusal.value.reason == "unsupported"
+
+
+@pytest.mark.parametrize("factors", [(0x05, 0x11, 0x11), (0x44, 0x44, 0x44), (0x00, 0x00, 0x00)])
+def test_a_sampling_that_no_jpeg_has_is_damage(factors: tuple[int, ...]):
+    assert is_refused(sampled(factors, HEIGHT, WIDTH))
+
+
 @pytest.mark.parametrize("name", WITH_RESTARTS)
 def test_restart_markers_that_are_missing_doubled_or_exchanged_are_refused(name: str):
     data = FILES[name]

@@ -211,6 +211,36 @@ def test_a_young_frame_in_between_begins_anew():
         assert "use_sim_time" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("unit_ns", "said"),
+    [(1_000, "microseconds stand in the field of nanoseconds"), (S, "they have whole seconds only")],
+)
+@pytest.mark.parametrize("rate_hz", [5, 10, 30])
+def test_stamps_that_leave_out_parts_of_a_second_are_told_after_some_frames(unit_ns: int, said: str, rate_hz: int):
+    """As of a driver that writes `tv_usec` into nanosec: the ages grow to a second and fall again, and none is true."""
+    stamps = Stamps()
+    found = []
+    for number in range(6 * rate_hz):
+        now_ns = T + number * S // rate_hz + 20 * MS
+        second, rest_ns = divmod(now_ns - 20 * MS + 3 * MS, S)
+        found.append(stamps.check(second * S + rest_ns // unit_ns, now_ns, policy="accept", max_age_s=0.0))
+    assert "stamp_clock" not in [verdict.oddity for verdict in found[:7]]
+    for verdict in found[2 * rate_hz :]:
+        assert verdict.oddity == "stamp_clock"
+        assert said in verdict.text
+        assert verdict.age_s is None
+    right = stamps.check(T + 7 * S + 123 * MS, T + 7 * S + 150 * MS, policy="reject", max_age_s=0.0)
+    assert right.age_s == pytest.approx(0.027)
+
+
+@pytest.mark.parametrize("rate_hz", [1, 2])
+def test_a_camera_that_is_triggered_by_the_second_has_an_age(rate_hz: int):
+    frames = [(T + number * S // rate_hz, T + number * S // rate_hz + 20 * MS) for number in range(60)]
+    assert reasons(frames) == [""] * 60
+    again = [frame for frame in frames for _ in range(2)]  # each sent twice
+    assert "stamp_clock" not in reasons(again)
+
+
 def test_after_stamps_of_another_clock_those_of_the_right_one_are_judged_by_themselves():
     frames = [(5000 * S, T), (5000 * S + FRAME, T + FRAME), (T + 2 * FRAME, T + 2 * FRAME)]
     assert reasons(frames) == ["stamp_clock", "stamp_clock", ""]

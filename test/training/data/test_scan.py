@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -30,8 +31,11 @@ def notes(path: Path, data: bytes) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(("bits", "factor"), [(8, 256), (10, 64), (12, 16), (14, 4)])
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
-def test_numbers_of_few_bits_are_told_with_what_mends_them(tmp_path: Path, bits: int, factor: int, suffix: str):
-    numbers = np.linspace(0, 2**bits - 1, 1600).astype(np.uint16).reshape(40, 40)
+@pytest.mark.parametrize("shape", [(40, 40), (40, 40, 3)])
+def test_numbers_of_few_bits_are_told_with_what_mends_them(
+    tmp_path: Path, bits: int, factor: int, suffix: str, shape: tuple[int, ...]
+):
+    numbers = np.linspace(0, 2**bits - 1, math.prod(shape)).astype(np.uint16).reshape(shape)
     told = notes(tmp_path / "a", cv2.imencode(suffix, numbers)[1].tobytes())
     assert told == (f"{NEARLY_BLACK}: of its 16 bits only {bits} are used; multiply its numbers by {factor}",)
     assert notes(tmp_path / "b", cv2.imencode(suffix, numbers * factor)[1].tobytes()) == ()

@@ -1,4 +1,4 @@
-"""Owns: when rows are said to be those of another encoding than the image names, and when they are padded or cut out.
+"""Owns: when the bytes of an image are said to be those of another encoding than it names, and when they are not.
 
 Oracle: buffers written here, by numpy, from a picture of smooth colours with noise. Leaves to others: what becomes of
 the pixels (test_raw), padding that `step` leaves out (test_overrides).
@@ -6,14 +6,16 @@ the pixels (test_raw), padding that `step` leaves out (test_overrides).
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cnn_perception.image.messages import EncodedImage, decode, decode_frame
+from cnn_perception.image.messages import EncodedFile, EncodedImage, Overrides, decode, decode_frame
+from cnn_perception.image.other_encoding import OF_PIXEL_BYTES
 from cnn_perception.image.raw import _LAYOUTS
-from cnn_perception.image.row_step import OF_PIXEL_BYTES
 
 HEIGHT, WIDTH = 96, 128
 _RNG = np.random.default_rng(3)
@@ -133,6 +135,8 @@ def test_of_a_few_columns_nothing_is_said(width: int, is_told: bool):
 
 def test_a_picture_of_one_colour_tells_nothing():
     assert kinds(image(np.full((HEIGHT, WIDTH, 4), 90, np.uint8), "rgb8")) == []
+    for encoding, channels in (("yuv422", 2), ("mono16", 2), ("mono8", 1)):
+        assert kinds(image(np.full((HEIGHT, WIDTH, channels), 90, np.uint8), encoding)) == []
 
 
 def test_an_encoding_that_is_known_better_ends_it():
@@ -149,3 +153,82 @@ def test_the_encodings_that_are_named_have_so_many_bytes_a_pixel():
         assert {_LAYOUTS[name].pixel_bytes for name in names} == {pixel_bytes}
     usual = {layout.pixel_bytes for layout in _LAYOUTS.values()}
     assert usual == set(OF_PIXEL_BYTES)
+
+
+def sixteen_bits(grey: Bytes, bits: int) -> Bytes:
+    """Numbers of so many bits, the lower ones of them noise, in the order of bytes that the test then names wrongly."""
+    numbers = grey.astype("<u2") * 2 ** (bits - 8) + _RNG.integers(0, 2 ** (bits - 8), grey.shape).astype("<u2")
+    return numbers.view(np.uint8)
+
+
+IN_OTHER_ORDER = {
+    "yuv422, is yuyv": ("yuv422", yuyv(), "look like those of yuv422_yuy2", "parameter encoding to yuv422_yuy2"),
+    "yuyv, is uyvy": ("yuyv", yuyv()[..., ::-1], "look like those of uyvy", "parameter encoding to uyvy"),
+    "mono8, is a mosaic": ("mono8", mosaic(), "as those of a mosaic", "parameter encoding, such as bayer_rggb8"),
+    "mono12, is a mosaic": ("mono12", sixteen_bits(mosaic(), 12), "as those of a mosaic", "parameter encoding"),
+}
+
+
+@pytest.mark.parametrize("name", IN_OTHER_ORDER)
+def test_bytes_in_another_order_and_mosaics_are_told_with_the_parameter(name: str):
+    """As of usb_cam, which called YUYV yuv422 (ros-drivers/usb_cam#263), and of drivers that call a sensor mono8."""
+    encoding, buffer, what, way_out = IN_OTHER_ORDER[name]
+    (told,) = decode_frame(image(buffer, encoding)).seen.oddities
+    assert (told.kind, told.harmless) == ("bytes_of_other_encoding", False)
+    assert what in told.text
+    assert way_out in told.text
+    assert "evaluate_bag: --encoding" in told.text
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("encoding", ["mono16", "16UC1", "bayer_rggb16", "rgb16"])
+def test_numbers_whose_bytes_are_in_the_other_order_are_told(encoding: str, bits: int):
+    buffer = sixteen_bits({"bayer_rggb16": mosaic(), "rgb16": RGB}.get(encoding, GREY), bits)
+    right = image(buffer, encoding)
+    wrong = dataclasses.replace(right, is_bigendian=True)
+    assert kinds(right) == []
+    (told,) = decode_frame(wrong).seen.oddities
+    assert told.kind == "bytes_of_other_encoding"
+    assert "other order than is_bigendian says (True)" in told.text
+    big = np.ascontiguousarray(buffer.reshape(HEIGHT, -1)).view("<u2").byteswap()
+    assert kinds(dataclasses.replace(wrong, data=big.tobytes())) == []
+
+
+@pytest.mark.parametrize("name", IN_OTHER_ORDER)
+def test_what_is_known_better_ends_it_and_gives_the_picture(name: str):
+    encoding, buffer, _, _ = IN_OTHER_ORDER[name]
+    better = {"yuv422": "yuv422_yuy2", "yuyv": "uyvy", "mono8": "bayer_rggb8", "mono12": "bayer_rggb12"}[encoding]
+    decoded = decode_frame(image(buffer, encoding).overridden(Overrides(encoding=better)))
+    assert decoded.seen.oddities == ()
+    assert np.abs(decoded.image[2:-2, 2:-2].astype(int) - RGB[2:-2, 2:-2]).mean() < 12
+    grey = decode_frame(image(mosaic(), "mono8").overridden(Overrides(encoding="mono8")))
+    assert grey.seen.oddities == ()
+
+
+@pytest.mark.parametrize("encoding", ["yuv422", "yuv422_yuy2", "mono8", "8UC1", "mono16", "16UC1", "bayer_gbrg8"])
+@pytest.mark.parametrize("size", [(32, 32), (40, 64), (240, 320)])
+def test_of_noise_nothing_is_said(encoding: str, size: tuple[int, int]):
+    """As of a covered lens; 16 bits are those of a dark sensor, of which the high byte hardly changes."""
+    for level in (0.4, 1.0, 3.0, 200.0):
+        height, width = size
+        wide = encoding.endswith(("16", "16UC1"))
+        numbers = 300 + _RNG.normal(0, 8 * level, size) if wide else 20 + _RNG.normal(0, level, (*size, 2))
+        buffer = np.clip(numbers, 0, 65535 if wide else 255).astype("<u2" if wide else np.uint8)
+        buffer = buffer if wide or encoding.startswith("yuv") else buffer[..., 0]
+        data = np.ascontiguousarray(buffer)
+        frame = EncodedImage(data.tobytes(), encoding, height, width, data.nbytes // height, is_bigendian=False)
+        assert kinds(frame) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_mosaic_that_was_compressed_as_a_grey_picture_without_a_word_is_told(suffix: str):
+    data = cv2.imencode(suffix, mosaic())[1].tobytes()
+    sent = EncodedFile(data, "jpeg")
+    (told,) = decode_frame(sent).seen.oddities
+    assert told.kind == "bytes_of_other_encoding"
+    assert "the grey image file alternate as those of a mosaic do" in told.text
+    known = [sent.overridden(Overrides(encoding=encoding)) for encoding in ("bayer_rggb8", "mono8")]
+    for other in (*known, EncodedFile(data, "bayer_rggb8; jpeg compressed "), EncodedFile.from_folder(data)):
+        assert decode_frame(other).seen.oddities == ()
+    grey = cv2.imencode(suffix, GREY)[1].tobytes()
+    assert decode_frame(EncodedFile(grey, "jpeg")).seen.oddities == ()

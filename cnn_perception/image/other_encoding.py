@@ -1,0 +1,121 @@
+"""Whether the bytes of an image are those of another encoding than it names, by how neighbouring pixels resemble.
+
+Rows may be as long as those of another encoding. Padding is legal, so a `step` alone proves nothing: the left half of a
+stereo camera's rows, or a square that was cut out of a wider picture without copying it, has the step of another
+encoding, too. The bytes tell: neighbouring pixels of a picture resemble each other, so bytes are most like those that
+are one pixel away. Measured on 150 photographs with noise, the other encoding's distance gives less than 0.7 of the
+difference for 19 in 20 pictures that are mislabelled, mostly less than 0.3, and never less than 0.9 for one that is
+not. What it cannot tell is passed over: RGBA labelled as YUYV, whose pattern begins again after as many bytes, and RGB
+without colours labelled as mono8.
+
+Rows of the right length may hold their bytes in another order, or a mosaic in place of grey. Measured on 224
+photographs, each as it is, with noise, dark, blurred, smaller, with more and without colours: nothing is said of one
+that is right; of those that are mislabelled nearly all of YUV and of numbers of 16 bits are told, and two mosaics in
+three. Without colours a mosaic is a grey picture, and right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_Bytes = npt.NDArray[np.uint8]
+_Numbers = npt.NDArray[Any]
+
+OF_PIXEL_BYTES = {
+    1: "mono8",
+    2: "yuv422_yuy2, uyvy or mono16",
+    3: "rgb8 or bgr8",
+    4: "rgba8 or bgra8",
+    6: "rgb16 or bgr16",
+    8: "rgba16 or bgra16",
+}
+"""The usual encodings by the bytes of a pixel."""
+_MOST_ROWS = 64
+"""So many are looked at, all over the image."""
+_FEWEST_COLUMNS = 32
+"""Of fewer there are too few neighbours to tell."""
+_CLEARLY = 0.7
+"""The bytes differ by less than this share at the other encoding's distance where they are of it."""
+_MOST_ROWS_OF_ORDER = 24
+"""So many are looked at of every image that may be in another order: it takes a tenth of a millisecond."""
+
+
+def other_pixel_bytes(data: bytes | memoryview, size: tuple[int, int], step: int, periods: Sequence[int]) -> int:
+    """Returns how many bytes a pixel has by the image's rows; 0 where they are as its encoding says, or nothing tells.
+
+    It costs a division where rows are not padded.
+
+    Args:
+        data: At least `height` rows of `step` bytes.
+        size: (height, width) of the image.
+        step: Bytes from one row to the next.
+        periods: After how many bytes, by the encoding, the next pixel comes, and its pattern of colours begins again.
+
+    Returns:
+        A key of `OF_PIXEL_BYTES`, or 0.
+    """
+    height, width = size
+    pixel_bytes, rest = divmod(step, width)
+    if rest or pixel_bytes <= periods[0] or pixel_bytes not in OF_PIXEL_BYTES or width < _FEWEST_COLUMNS:
+        return 0
+    lines = np.frombuffer(data, np.uint8, count=height * step).reshape(height, step)[:: max(1, height // _MOST_ROWS)]
+    pixels, padding = np.split(lines, [width * periods[0]], axis=1)
+    if (padding == padding[:, :1]).all():  # zeros, or the last byte of each row
+        return 0
+    others = (pixel_bytes, 2 * pixel_bytes)  # the pattern of YUV and of mosaics begins again after two pixels
+    return pixel_bytes if _difference(pixels, others) < _CLEARLY * _difference(pixels, periods) else 0
+
+
+def is_luma_chroma(luma: _Numbers, chroma: _Numbers) -> bool:
+    """Returns whether the luma of a YUV image with two bytes a pixel is its chroma, and the other way round.
+
+    Chroma alternates between U and V, so that every second one resembles the first more than the next does.
+
+    Args:
+        luma: (H, W) what is taken for luma.
+        chroma: (H, W) what is taken for U and V, in turn.
+    """
+    if luma.shape[1] < _FEWEST_COLUMNS:
+        return False
+    (of_luma, of_luma_next_but_one), (of_chroma, of_chroma_next_but_one) = map(_differences, (luma, chroma))
+    return of_chroma * of_luma_next_but_one < _CLEARLY * of_luma * of_chroma_next_but_one
+
+
+def are_bytes_swapped(numbers: _Numbers) -> bool:
+    """Returns whether (H, W) numbers of 16 bits have their two bytes in the other order: as noise of all sizes."""
+    rows = numbers[:: max(1, len(numbers) // _MOST_ROWS_OF_ORDER)].astype(np.uint16)
+    if rows.shape[1] < _FEWEST_COLUMNS:
+        return False
+    swapped = rows.byteswap()
+    # In a mosaic the next number but one is of the same colour.
+    difference, of_swapped = min(_differences(rows)), min(_differences(swapped))
+    return of_swapped * float(rows.std()) < _CLEARLY * difference * float(swapped.std())
+
+
+def is_mosaic(grey: _Numbers) -> bool:
+    """Returns whether of (H, W) pixels each resembles the next but one more than the next, in rows and in columns."""
+    if min(grey.shape) < _FEWEST_COLUMNS:
+        return False
+    apart = max(1, len(grey) // _MOST_ROWS_OF_ORDER)
+    first, second, third = (grey[start : len(grey) - 2 + start : apart].astype(np.int32) for start in range(3))
+    across, across_next_but_one = _differences(first)
+    if not across_next_but_one < _CLEARLY * across:
+        return False
+    return bool(np.abs(third - first).mean() < _CLEARLY * np.abs(second - first).mean())
+
+
+def _differences(numbers: _Numbers) -> tuple[float, float]:
+    """Returns by how much the next number of a row differs from each, and the next but one, on an average."""
+    rows = numbers[:: max(1, len(numbers) // _MOST_ROWS_OF_ORDER)].astype(np.int32)
+    next_one, next_but_one = (float(np.abs(rows[:, far:] - rows[:, :-far]).mean()) for far in (1, 2))
+    return next_one, next_but_one
+
+
+def _difference(rows: _Bytes, distances: Sequence[int]) -> float:
+    """Returns the mean difference of bytes that are so many apart in a row, of the distance where that is least."""
+    wide = rows.astype(np.int16)
+    return min(float(np.abs(wide[:, far:] - wide[:, :-far]).mean()) for far in distances)
