@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -266,7 +265,7 @@ def test_file_that_was_replaced_since_it_was_loaded_needs_to_be_loaded(tmp_path:
     bench.use(options)
     assert not bench.models.needs_load(options)
     if how == "renamed":
-        os.replace(other, path)
+        other.replace(path)
     elif how == "written":
         path.write_bytes(other.read_bytes())
     else:
