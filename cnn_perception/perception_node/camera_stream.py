@@ -285,6 +285,8 @@ class CameraStream:
             mixed="" if images is None else images.mixed(time.monotonic()),
             unheard="" if wanted.answer else self.outputs.answer_topic,
             is_wanted=wanted.anything,
+            answers=self.outputs.answer_topic,
+            overlay=self.outputs.overlay_topic,
         )
 
     def _reason_of_silence(self, subscription: LatestSubscription[Any], timeout_s: float) -> str:

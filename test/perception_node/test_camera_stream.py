@@ -99,6 +99,7 @@ class StubOutputs:
         self.published: list[str] = []
 
     answer_topic = "/node/classification"
+    overlay_topic = "/node/activation/overlay/compressed"
     subscribed = WantedTopics(answer=True)
 
     def wanted(self) -> WantedTopics:
