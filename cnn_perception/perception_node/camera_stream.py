@@ -321,6 +321,12 @@ def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[
     given = given_parameters.given(node)
     parameters.declare(node, CameraSettings, only_at_start=any(names))
     defaults = parameters.read(node, CameraSettings)
+    if any(names) and defaults.image_topic != CameraSettings().image_topic:  # which a dump of all parameters holds
+        own = ", ".join(f"{name}.image_topic" for name in names)
+        warn(
+            "image_topic",
+            f"image_topic is without effect, because each of the cameras {', '.join(names)} has its own: set {own}",
+        )
     cameras = []
     for name in names:
         settings = defaults
