@@ -296,6 +296,8 @@ class CameraStream:
         if not misfits and silence_s <= timeout_s:
             return ""
         infos = subscription.publishers()
+        if not infos and (elsewhere := topics.images_elsewhere(self._node, self.topic, self.prefix)):
+            return f"nobody publishes it; {elsewhere}"
         hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
         advice = hints[0] if hints else "see the parameter image_transport"
         if reason := topics.why_none_arrives(infos, "image_raw", subscription.type_name, misfits, advice):
