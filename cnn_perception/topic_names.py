@@ -35,6 +35,8 @@ DETECTION_RAYS = f"{DETECTIONS}/rays"
 DIAGNOSTICS = "/diagnostics"
 IMAGES_KEY, CAMERA_INFO_KEY = "topic", "camera_info"
 """In the diagnostic status of a perception node's camera: the topics that it listens to, remapping applied."""
+ANSWERS_KEY, OVERLAY_KEY = "answers", "overlay"
+"""There, too: where its answers and its compressed overlay are published; empty without a model."""
 TRUTH = "/truth"
 
 

@@ -29,6 +29,7 @@ _LONGEST_NAME = 200
 """Characters of a status's, the node's name included: topics must not be longer."""
 _CAMERA_NAME = re.compile("([A-Za-z][A-Za-z0-9_]*)?")
 """As the perception node takes them: topics are named by them."""
+_TOPIC_NAME = re.compile("(/[A-Za-z_][A-Za-z0-9_]*)+")
 _MOST_ANSWERS = 3000
 """In one answer to the page: a minute at 50 Hz."""
 _CAMERA = "camera"
@@ -114,6 +115,18 @@ class Board:
     def task(self) -> TaskRules | None:
         """The task of the node's model; None while it is not known."""
         return TASKS.get(self.model.get("task", ""))
+
+    def topic(self, camera: str, key: str) -> str:
+        """Returns a topic of a camera by what the node says, remapping applied; empty where it says none.
+
+        Args:
+            camera: Its name.
+            key: Of `topic_names`, such as `ANSWERS_KEY`.
+        """
+        with self._lock:
+            name = f"{_CAMERA} {camera}".rstrip()
+            said = next((one.values.get(key, "") for one in self._statuses if one.name == name), "")
+        return said if len(said) <= _LONGEST_NAME and _TOPIC_NAME.fullmatch(said) else ""
 
     def history(self, camera: str) -> CameraHistory | None:
         """Returns the history of a camera; None where the node has none of this name."""

@@ -6,11 +6,12 @@ asks for, so the perception node computes nothing for it otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from cnn_perception.local_page.server import LocalPage
 from cnn_perception.model.spec import UNKNOWN
 from cnn_perception.ros import given_parameters, parameters, process, topics
 from cnn_perception.ros.parameters import parameter
+from cnn_perception.ros.throttled_log import ThrottledLog
 from cnn_perception.tasks.registry import TASKS
 
 _LOOK_S = 0.2
@@ -89,6 +91,19 @@ class DashboardSettings:
             raise ConfigError(f"parameter host is {self.host!r}; write numbers such as {HOST}") from None
 
 
+@dataclass(frozen=True)
+class _Topics:
+    """What is subscribed to of a camera.
+
+    Attributes:
+        answers: Whether they are classes, or numbers, by their topics.
+        overlay: Topic of the pictures.
+    """
+
+    answers: Mapping[str, bool]
+    overlay: str
+
+
 class DashboardNode(parameters.ParameterNode):
     """Follows the perception node for who looks, and serves the page in a thread of its own.
 
@@ -115,7 +130,8 @@ class DashboardNode(parameters.ParameterNode):
         self._settings = parameters.read(self, DashboardSettings)
         shown = topics.expanded(self, self._settings.perception_node, "perception_node")
         self._board = Board(shown, self._settings.history_s)
-        self._subscriptions_of: dict[str, list[Subscription[Any]]] = {}
+        self._log = ThrottledLog(self.get_logger())
+        self._subscriptions_of: dict[str, tuple[_Topics, list[Subscription[Any]]]] = {}
         self.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, self._on_diagnostics, _DIAGNOSTICS_QOS)
         heartbeat = shutdown.expect("nobody sees who looks", _LOOK_S + process.STALL_S)
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -146,18 +162,29 @@ class DashboardNode(parameters.ParameterNode):
         self._board.diagnosed([_status(one) for one in ours[:MOST_STATUSES]])
 
     def _follow_onlookers(self) -> None:
-        wanted = {*self._board.cameras} if self._settings.always else self._board.watched()
-        for camera in [camera for camera in self._subscriptions_of if camera not in wanted]:
-            for subscription in self._subscriptions_of.pop(camera):
+        cameras = {*self._board.cameras} if self._settings.always else self._board.watched()
+        wanted = {camera: self._topics_of(camera) for camera in cameras}
+        for camera in [camera for camera, (had, _) in self._subscriptions_of.items() if wanted.get(camera) != had]:
+            for subscription in self._subscriptions_of.pop(camera)[1]:
                 self.destroy_subscription(subscription)
-        for camera in sorted(wanted - {*self._subscriptions_of}):
+        for camera in sorted(wanted.keys() - self._subscriptions_of.keys()):
             history = self._board.history(camera)
             if history is not None:
-                self._subscriptions_of[camera] = self._subscribed(camera, history)
+                self._subscriptions_of[camera] = wanted[camera], self._subscribed(wanted[camera], history)
 
-    def _subscribed(self, camera: str, history: CameraHistory) -> list[Subscription[Any]]:
-        """Returns new subscriptions to everything that is shown of a camera."""
+    def _topics_of(self, camera: str) -> _Topics:
+        """Returns the topics of everything that is shown of a camera: as they are named, and as the node says."""
         base = topic_names.below(self._board.node, camera) if camera else self._board.node
+        named = {topic_names.below(base, task.topic): task.has_classes for task in TASKS.values()}
+        task = self._board.task
+        said = self._board.topic(camera, topic_names.ANSWERS_KEY)
+        is_named = said in {self.resolve_topic_name(topic) for topic in named}  # this node may be remapped as well
+        remapped = {said: task.has_classes} if said and not is_named and task is not None else {}
+        overlay = self._board.topic(camera, topic_names.OVERLAY_KEY)
+        return _Topics(named | remapped, overlay or topic_names.below(base, topic_names.OVERLAY_JPEG))
+
+    def _subscribed(self, wanted: _Topics, history: CameraHistory) -> list[Subscription[Any]]:
+        """Returns new subscriptions to everything that is shown of a camera."""
 
         def on_answer(message: Classification | JointState) -> None:
             self._on_answer(history, message)
@@ -167,13 +194,23 @@ class DashboardNode(parameters.ParameterNode):
             if media_type:
                 history.picture(nanoseconds(message.header.stamp), bytes(message.data), media_type)
 
-        answers = {task.topic: Classification if task.has_classes else JointState for task in TASKS.values()}
-        found: list[Subscription[Any]] = [
-            self.create_subscription(kind, topic_names.below(base, name), on_answer, _ANSWERS_QOS)
-            for name, kind in answers.items()
-        ]
-        overlay = topic_names.below(base, topic_names.OVERLAY_JPEG)
-        return [*found, self.create_subscription(CompressedImage, overlay, on_overlay, _PICTURES_QOS)]
+        found: list[Subscription[Any]] = []
+        with self._refused(wanted.overlay, _PICTURES_QOS):
+            found.append(self.create_subscription(CompressedImage, wanted.overlay, on_overlay, _PICTURES_QOS))
+        for topic, has_classes in wanted.answers.items():
+            kind = Classification if has_classes else JointState
+            with self._refused(topic, _ANSWERS_QOS):
+                found.append(self.create_subscription(kind, topic, on_answer, _ANSWERS_QOS))
+        return found
+
+    @contextlib.contextmanager
+    def _refused(self, topic: str, qos: QoSProfile) -> Iterator[None]:
+        """Goes on without a subscription that cannot be: anybody's diagnosis may name its topic."""
+        try:
+            with topics.refusing_overrides(self, topic, qos):
+                yield
+        except ConfigError as error:
+            self._log.warn(f"refused {topic}", str(error))
 
     def _on_answer(self, history: CameraHistory, message: Classification | JointState) -> None:
         stamp_ns = nanoseconds(message.header.stamp)

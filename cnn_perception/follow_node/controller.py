@@ -31,7 +31,7 @@ class ControllerConfig:
 
     Attributes:
         follow: Name of the class that is followed.
-        stop_classes: Names of classes in whose presence nothing moves, wherever they rank.
+        stop_classes: Names of classes in whose presence nothing moves, wherever they rank in an answer.
         min_score: Least score of a class that counts as seen, in [0, 1].
         linear: Speed forward in m/s, at least 0.
         gain: Turning speed per radian of bearing, 1/s, at least 0.

@@ -55,7 +55,10 @@ class FollowSettings:
 
     follow: str = parameter("", "Name of the class to drive to; required.", live=True)
     stop_classes: Sequence[str] = parameter(
-        (UNKNOWN,), "Classes in whose presence nothing moves; unknown always is one.", live=True
+        (UNKNOWN,),
+        "Classes in whose presence nothing moves, as far as answers list them, see top_k and threshold of "
+        "perception_node; unknown always is one.",
+        live=True,
     )
     min_score: float = parameter(0.6, "Least score of a class that counts as seen.", between=(0.0, 1.0), live=True)
     linear: float = parameter(0.2, "Speed forward, m/s.", between=(0.0, 5.0), live=True)

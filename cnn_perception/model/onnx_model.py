@@ -268,7 +268,10 @@ def read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
     """
     text = metadata.get(METADATA_KEY)
     if text is None:
-        raise ModelError(f"{path}: carries no {METADATA_KEY}; make it with `python -m training.export`")
+        raise ModelError(
+            f"{path}: carries no {METADATA_KEY}; make it with `python -m training.export`, or, of another program's "
+            "classifier, with `python -m training.adopt`"
+        )
     try:
         return ModelSpec.from_json(text)
     except ModelError as error:

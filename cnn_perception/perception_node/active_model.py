@@ -83,12 +83,14 @@ class ActiveModel:
         pipeline: What answers the frames.
         shadow: A second model that is compared with it; None without one.
         recorder: What keeps the frames that it is unsure of; None where none are kept.
+        file: Which file lay at its path when it was loaded, see `file_at`.
     """
 
     options: ModelOptions
     pipeline: Pipeline
     shadow: Shadow | None = None
     recorder: Recorder | None = None
+    file: tuple[int, ...] = ()
 
     @classmethod
     def load(
@@ -119,10 +121,11 @@ class ActiveModel:
             logger.error("".join(traceback.format_exception(error)).rstrip())
             logger.error(f"the shadow or the recorder has ended ({type(error).__name__}: {error})")
 
+        file = file_at(options.path)  # before it is read: one that is replaced meanwhile is another one
         pipeline = Pipeline.load(options.path, options.session, log, found)
         kept = options.recorder
         recorder = Recorder(kept, pipeline.spec, pipeline.model.sha256, warn, on_failure) if kept else None
-        model = cls(options, pipeline, recorder=recorder)
+        model = cls(options, pipeline, recorder=recorder, file=file)
         if options.shadow_path is None:
             return model
         try:
@@ -185,6 +188,15 @@ class ActiveModel:
         for one in (self.shadow, self.recorder):
             if one is not None:
                 one.close(_CLOSE_S)
+
+
+def file_at(path: Path) -> tuple[int, ...]:
+    """Returns what tells a file from the one that lay at its path before, links followed; empty where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: a path with a NUL character
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -323,8 +335,14 @@ class ModelOwner:
         return found
 
     def needs_load(self, options: ModelOptions) -> bool:
-        """Whether another file than the one in use is asked for; not so without a model in use."""
-        return self._current is not None and options.path != self._current.options.path
+        """Whether another file than the one in use is asked for, or what lies at its path by now is another one.
+
+        Not so without a model in use.
+        """
+        current = self._current
+        if current is None:
+            return False
+        return options.path != current.options.path or file_at(options.path) != current.file
 
     @contextlib.contextmanager
     def offering(self, candidate: ActiveModel | None) -> Iterator[None]:
@@ -336,7 +354,7 @@ class ModelOwner:
             self._discard_candidate()
 
     def check(self, options: ModelOptions) -> None:
-        """Makes sure that a model can be used so: the one in use, or for another file the candidate.
+        """Makes sure that a model can be used so: the candidate if there is one, else the one in use.
 
         Raises:
             ConfigError: If it has not the class or the unit that is asked for, or was loaded with other options.
@@ -344,12 +362,11 @@ class ModelOwner:
         """
         if self._current is None:
             return
-        model: ActiveModel | None = self._current
-        if options.path != self._current.options.path:
-            model = self._candidate
-            if model is None or not model.options.loads_as(options):
-                raise ConfigError(f"{options.path}: parameters have changed while it was loaded; set model again")
-        assert model is not None
+        model = self._candidate
+        if model is None and options.path == self._current.options.path:
+            model = self._current
+        elif model is None or not model.options.loads_as(options):
+            raise ConfigError(f"{options.path}: parameters have changed while it was loaded; set model again")
         model.check_shown(options)
 
     def require_any(self, model: ActiveModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from cnn_perception.errors import ConfigError
 from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified
 from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.ros import topics
-from cnn_perception.ros.latest_subscription import LatestSubscription
+from cnn_perception.ros.latest_subscription import FIT_PERIOD_S, LatestSubscription
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,19 @@ class CameraInfoReader:
         """
         self._rectification = rectification
         self._warn = warn
-        # It comes as often as the images but says the same each time: read when a ray is wanted, by nobody else.
-        # Best effort, which every publisher matches, loses nothing so small.
+        # It comes as often as the images but says the same each time, or comes once for all: read when a ray is wanted,
+        # by nobody else.
         self._subscription = LatestSubscription(
-            node, CameraInfo, name, ReliabilityPolicy.BEST_EFFORT, lambda _: None, lambda _: None, qos_id=qos_id
+            node,
+            CameraInfo,
+            name,
+            ReliabilityPolicy.BEST_AVAILABLE,
+            lambda _: None,
+            lambda _: None,
+            qos_id=qos_id,
+            is_latched=True,
         )
+        self._fitted_s = time.monotonic()
         self.name, self.topic = self._subscription.name, self._subscription.topic
         self._frame_id = ""  # of the newest one
         self._info: CameraInfo | None = None
@@ -114,6 +123,7 @@ class CameraInfoReader:
         Raises:
             ConfigError: If none was published, or it is unusable for these images; one line.
         """
+        self._fit_publishers()
         info = self._subscription.take()
         if info is not None:
             self._frame_id = info.header.frame_id
@@ -123,7 +133,7 @@ class CameraInfoReader:
                 self._info = info
                 self._model = None
         if self._info is None:
-            raise ConfigError(f"no ray can be told: nothing is published on {self.topic}; start the camera's driver")
+            raise ConfigError(f"no ray can be told: {self._why_none()}")
         if not is_same_frame(self._frame_id, frame_id):
             raise ConfigError(
                 f"no ray can be told: the images are in the frame {frame_id[:100]!r}, {self.topic} is in "
@@ -139,6 +149,24 @@ class CameraInfoReader:
                 self._warn("rectified", doubt)
         self._model.check_size(height, width)
         return self._model
+
+    def _fit_publishers(self) -> None:
+        """Here, because no other thread may replace the subscription that this one takes from."""
+        now_s = time.monotonic()
+        if now_s - self._fitted_s >= FIT_PERIOD_S:
+            self._fitted_s = now_s
+            self._subscription.fit()
+
+    def _why_none(self) -> str:
+        """Says why no calibration is known, and what to do."""
+        infos = self._subscription.publishers()
+        if not infos:
+            return f"nothing is published on {self.topic}; start the camera's driver"
+        kind, misfits = self._subscription.type_name, self._subscription.misfits()
+        advice = "check the remapping of camera_info"
+        reason = topics.why_none_arrives(infos, "camera_info", kind, misfits, advice)
+        reason = reason or f"published by {topics.in_words(infos)}, but none has come yet"
+        return f"nothing is known from {self.topic}, {reason}"
 
     @property
     def info(self) -> CameraInfo | None:

@@ -285,6 +285,8 @@ class CameraStream:
             mixed="" if images is None else images.mixed(time.monotonic()),
             unheard="" if wanted.answer else self.outputs.answer_topic,
             is_wanted=wanted.anything,
+            answers=self.outputs.answer_topic,
+            overlay=self.outputs.overlay_topic,
         )
 
     def _reason_of_silence(self, subscription: LatestSubscription[Any], timeout_s: float) -> str:
@@ -294,6 +296,8 @@ class CameraStream:
         if not misfits and silence_s <= timeout_s:
             return ""
         infos = subscription.publishers()
+        if not infos and (elsewhere := topics.images_elsewhere(self._node, self.topic, self.prefix)):
+            return f"nobody publishes it; {elsewhere}"
         hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
         advice = hints[0] if hints else "see the parameter image_transport"
         if reason := topics.why_none_arrives(infos, "image_raw", subscription.type_name, misfits, advice):
@@ -319,6 +323,12 @@ def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[
     given = given_parameters.given(node)
     parameters.declare(node, CameraSettings, only_at_start=any(names))
     defaults = parameters.read(node, CameraSettings)
+    if any(names) and defaults.image_topic != CameraSettings().image_topic:  # which a dump of all parameters holds
+        own = ", ".join(f"{name}.image_topic" for name in names)
+        warn(
+            "image_topic",
+            f"image_topic is without effect, because each of the cameras {', '.join(names)} has its own: set {own}",
+        )
     cameras = []
     for name in names:
         settings = defaults

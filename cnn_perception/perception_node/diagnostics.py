@@ -55,6 +55,8 @@ class CameraStatus:
         unheard: Topic of its answers if nobody subscribes to them; empty otherwise.
         is_wanted: Whether somebody subscribes to anything about its frames.
         camera_info: The topic of its calibration; empty while the node is not active.
+        answers: The topic of its answers; empty without a model.
+        overlay: The topic of its compressed overlay; empty without a model.
     """
 
     camera: str
@@ -74,6 +76,8 @@ class CameraStatus:
     unheard: str = ""
     is_wanted: bool = True
     camera_info: str = ""
+    answers: str = ""
+    overlay: str = ""
 
 
 def to_array(
@@ -125,6 +129,8 @@ def _camera_status(node: str, camera: CameraStatus, refusal: str) -> DiagnosticS
     values = {
         topic_names.IMAGES_KEY: camera.topic,
         topic_names.CAMERA_INFO_KEY: camera.camera_info,
+        topic_names.ANSWERS_KEY: camera.answers,
+        topic_names.OVERLAY_KEY: camera.overlay,
         "subscription": camera.subscription,
         "input rate (Hz)": f"{counts.input_rate_hz:.2f}",
         "output rate (Hz)": f"{counts.output_rate_hz:.2f}",

@@ -203,7 +203,15 @@ class ResultPublishers(LifecycleTopics):
     @property
     def answer_topic(self) -> str:
         """Fully qualified name of the topic of the answers; empty without a model."""
-        return str(self._by_name["answer"].topic_name) if "answer" in self._by_name else ""
+        return self._topic_of("answer")
+
+    @property
+    def overlay_topic(self) -> str:
+        """Fully qualified name of the topic of the compressed overlay; empty without a model."""
+        return self._topic_of("overlay_jpeg")
+
+    def _topic_of(self, field: str) -> str:
+        return str(self._by_name[field].topic_name) if field in self._by_name else ""
 
     def wanted(self) -> WantedTopics:
         """Asks DDS which per-frame topics have a subscriber now."""

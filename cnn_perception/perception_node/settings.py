@@ -144,7 +144,8 @@ class Settings:
 
     model: str = parameter(
         "",
-        "Path of the ONNX model file made by training.export; a change, to a file below model_root, swaps the model.",
+        "Path of the ONNX model file made by training.export; set to another file below model_root, or again once its "
+        "file was replaced, it swaps the model.",
         is_path=True,
     )
     model_root: str = parameter(

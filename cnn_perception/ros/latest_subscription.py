@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup
@@ -22,7 +22,7 @@ from rclpy.event_handler import QoSSubscriptionEventType, SubscriptionEventCallb
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from cnn_perception.ros import topics, transport
@@ -33,9 +33,13 @@ StreamT = TypeVar("StreamT", bound="Stream")
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Matches every publisher; with `BEST_AVAILABLE` a `LatestSubscription` is reliable while each of its publishers is."""
 
-_FIT_PERIOD_S = 0.5
+FIT_PERIOD_S = 0.5
 """How often the QoS is fitted to the publishers: it takes 0.02 ms, and none of the node's threads is woken for it."""
 
+_Policies: TypeAlias = tuple[ReliabilityPolicy, DurabilityPolicy]
+_RELIABLE = (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+_LATCHED = (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+_UNLATCHED = (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 
 _LEASE_S = 30.0
 """A publisher that was killed is known for some time more, 20 s with Fast DDS, 10 s with Cyclone DDS: their lease."""
@@ -89,6 +93,9 @@ class LatestSubscription(Generic[MessageT]):
     effort, and `fit` subscribes anew when that changes. Until a publisher is known it is reliable: whoever appears with
     less is seen by the next `fit`, and no frame that was on its way is lost for it.
 
+    What is published once and kept for who subscribes later, as some drivers publish their calibration, is sent to
+    subscriptions alone that ask for it, `is_latched`, which receive nothing of publishers that keep nothing.
+
     Attributes:
         kind: Message class.
         name: Of the topic, by which rclpy knows it, before remapping.
@@ -105,6 +112,8 @@ class LatestSubscription(Generic[MessageT]):
         on_lost: Callable[[int], None],
         depth: int = IMAGE_QOS.depth,
         qos_id: str | None = None,
+        *,
+        is_latched: bool = False,
     ) -> None:
         """Subscribes.
 
@@ -119,11 +128,15 @@ class LatestSubscription(Generic[MessageT]):
             on_lost: Called by `take` and `fit` with the number of messages that never arrived, as the middleware says.
             depth: How many messages may wait to be taken; more than 1 is for `take_each`.
             qos_id: Of the parameters that override its QoS, where the node has another subscription of the topic.
+            is_latched: Whether, with `BEST_AVAILABLE`, the message is wanted that was published before it subscribed:
+                it is reliable and transient local while all of its publishers are, else best effort, which loses
+                nothing of small messages and matches every publisher that may come.
 
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
         """
         self._node = node
+        self._is_latched = is_latched
         self._reliability = reliability
         self._on_overtaken = on_overtaken
         self._on_lost = on_lost
@@ -136,7 +149,8 @@ class LatestSubscription(Generic[MessageT]):
         # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
         # tells its QoS.
         self._is_fitted = False
-        self._subscription = self._subscribe(self._offered() or ReliabilityPolicy.RELIABLE)
+        none_known = _UNLATCHED if is_latched else _RELIABLE
+        self._subscription = self._subscribe(self._fitting() or none_known)
         self._losses = _Losses(self._subscription)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
         self._latest = (b"", 0)  # publisher and sequence number of the latest message
@@ -144,12 +158,12 @@ class LatestSubscription(Generic[MessageT]):
         self._latest_sent_ns = 0
         self._lost = 0  # messages that are left out of the numbers still to come
 
-    def _subscribe(self, fitting: ReliabilityPolicy) -> Any:  # noqa: ANN401 rclpy's generics differ by version
+    def _subscribe(self, fitting: _Policies) -> Any:  # noqa: ANN401 rclpy's generics differ by version
         def choose(qos: QoSProfile) -> SetParametersResult:
             """Called by rclpy with the QoS that follows from the overrides, the last moment to change it."""
             self._is_fitted = qos.reliability == ReliabilityPolicy.BEST_AVAILABLE
             if self._is_fitted:
-                qos.reliability = fitting
+                qos.reliability, qos.durability = fitting
             return SetParametersResult(successful=True)
 
         qos = QoSProfile(depth=self._depth, reliability=self._reliability)  # a new one: rclpy writes into it
@@ -205,22 +219,28 @@ class LatestSubscription(Generic[MessageT]):
         return not self._is_fitted
 
     def fit(self) -> None:
-        """Subscribes anew if the publishers of the topic offer another reliability; for the thread that takes."""
+        """Subscribes anew if the publishers of the topic offer something else; for the thread that takes."""
         self._count_losses()
-        offered = self._offered()
-        if not self._is_fitted or offered in (None, self._subscription.qos_profile.reliability):
+        fitting = self._fitting()
+        if not self._is_fitted or fitting in (None, _policies(self._subscription.qos_profile)):
             return
         self._destroy_before()
         # A new subscription is known to the publishers only some time later: until then the old one goes on.
         self._before = self._subscription
         self._losses.destroy()
-        self._subscription = self._subscribe(offered)
+        self._subscription = self._subscribe(fitting)
         self._losses = _Losses(self._subscription)
         if not self._before.get_publisher_count():
             self._destroy_before()
 
-    def _offered(self) -> ReliabilityPolicy | None:
-        return offered_reliability(self._node, self.name, self.type_name)
+    def _fitting(self) -> _Policies | None:
+        """Returns what the subscription should be by what publishers offer; None if there are none."""
+        if self._is_latched:
+            offers = _offers(self._node, self.name, self.type_name)
+            are_latched = all(_policies(offer) == _LATCHED for offer in offers)
+            return (_LATCHED if are_latched else _UNLATCHED) if offers else None
+        reliability = offered_reliability(self._node, self.name, self.type_name)
+        return None if reliability is None else (reliability, DurabilityPolicy.VOLATILE)
 
     def _destroy_before(self) -> None:
         if self._before is not None:
@@ -356,11 +376,20 @@ def offered_reliability(node: Node, name: str, type_name: str) -> ReliabilityPol
         name: Of the topic, before remapping: rclpy remaps it here, too, though its documentation says no.
         type_name: Of the messages; publishers of others do not count.
     """
-    infos = node.get_publishers_info_by_topic(name)
-    offers = {info.qos_profile.reliability for info in infos if info.topic_type == type_name}
+    offers = {offer.reliability for offer in _offers(node, name, type_name)}
     if not offers:
         return None
     return ReliabilityPolicy.RELIABLE if offers == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
+
+
+def _offers(node: Node, name: str, type_name: str) -> list[QoSProfile]:
+    """Returns the QoS of all publishers of a topic, see `offered_reliability`."""
+    infos = node.get_publishers_info_by_topic(name)
+    return [info.qos_profile for info in infos if info.topic_type == type_name]
+
+
+def _policies(qos: QoSProfile) -> _Policies:
+    return qos.reliability, qos.durability
 
 
 class Stream(Protocol):
@@ -426,7 +455,7 @@ class SubscriptionSet(Generic[StreamT]):
             self._wait_set.add_guard_condition(self._news.handle)
             due = [stream for stream, wait_s in zip(self._streams, waits_s, strict=True) if wait_s <= 0]
             numbers = [[self._wait_set.add_subscription(one) for one in stream.subscription.handles] for stream in due]
-            until_s = min([_FIT_PERIOD_S, *(wait_s for wait_s in waits_s if wait_s > 0)])
+            until_s = min([FIT_PERIOD_S, *(wait_s for wait_s in waits_s if wait_s > 0)])
             self._wait_set.wait(math.ceil(until_s * 1e9))
             if self._tell_who_has_nothing(due, numbers):
                 return not self._is_closed.is_set()
@@ -445,7 +474,7 @@ class SubscriptionSet(Generic[StreamT]):
     def _fit_publishers(self) -> None:
         """Here, because no other thread may replace what this one waits for."""
         now_s = time.monotonic()
-        if now_s - self._fitted_s >= _FIT_PERIOD_S:
+        if now_s - self._fitted_s >= FIT_PERIOD_S:
             self._fitted_s = now_s
             for stream in self._streams:
                 stream.subscription.fit()

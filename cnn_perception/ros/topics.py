@@ -21,13 +21,17 @@ from rclpy.qos_overriding_options import InvalidQosOverridesError
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from cnn_perception.errors import ConfigError, one_line
-from cnn_perception.topic_names import COMPRESSED, below, camera_info_beside
+from cnn_perception.topic_names import COMPRESSED, below, camera_info_beside, without_transport
 
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
 """Under whose names image_transport publishes the images of a base topic."""
 
 UNNAMED_NODE = "_NODE_NAME_UNKNOWN_"
 """Source: rmw_dds_common, graph_cache.cpp: of a publisher whose node has not been announced yet, or that is no node."""
+
+_IMAGES = frozenset({"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"})
+_MOST_SHOWN = 4
+"""Of topics in one line."""
 
 _RECTIFIED = re.compile("(?<![a-z])(?<!un_)(?<!not_)rect(?![a-z])|(?<!un)(?<!un_)(?<!not_)rectif")
 _RAW = re.compile("(?<![a-z])raw(?![a-z])")
@@ -163,6 +167,33 @@ def misfits(publishers: Sequence[TopicEndpointInfo], wanted: QoSProfile) -> list
     """Says of which publishers nothing is received because their QoS does not fit, and why."""
     verdicts = [(info, *qos_check_compatible(info.qos_profile, wanted)) for info in publishers]
     return [f"{info.node_name}: {reason}" for info, verdict, reason in verdicts if verdict == QoSCompatibility.ERROR]
+
+
+def images_elsewhere(node: Node, topic: str, prefix: str) -> str:
+    """Says where images are published while nobody publishes those of a topic, and what to do; empty if nowhere.
+
+    Args:
+        node: Who waits for them; what it publishes itself does not count.
+        topic: Where it waits, after remapping.
+        prefix: Of the camera's parameters; empty for an only one.
+    """
+    is_compressed = topic != without_transport(topic)
+    counterpart = without_transport(topic) if is_compressed else below(topic, COMPRESSED)
+    found = [name for name, kinds in node.get_topic_names_and_types() if not _IMAGES.isdisjoint(kinds)]
+    others = sorted(name for name in found if _is_published_by_another(node, name))
+    if counterpart in others:
+        return f"{counterpart} is published: set {prefix}image_transport to {'raw' if is_compressed else 'compressed'}"
+    if not others:
+        return ""
+    listed = ", ".join(others[:_MOST_SHOWN]) + (f" and {len(others) - _MOST_SHOWN} more" * (len(others) > _MOST_SHOWN))
+    way = f"set {prefix}image_topic" if prefix else "remap image_raw to one, or set image_topic"
+    return f"images are published on {listed}; {way}"
+
+
+def _is_published_by_another(node: Node, name: str) -> bool:
+    me = node.get_fully_qualified_name()
+    infos = node.get_publishers_info_by_topic(name)
+    return any(info.topic_type in _IMAGES and node_of(info) != me for info in infos)
 
 
 def why_none_arrives(

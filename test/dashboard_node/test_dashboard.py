@@ -283,6 +283,52 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(dashboard, domain, tmp_path,
         assert line in error
 
 
+@pytest.mark.parametrize("is_dashboard_remapped", [False, True])
+def test_answers_and_pictures_are_found_where_the_node_has_them_by_its_remapping(
+    ros, domain, model, tmp_path, is_dashboard_remapped
+):
+    rules = ["-r", "~/classification:=/seen/what", "-r", "~/activation/overlay/compressed:=/seen/where"]
+    own = ["-r", "/moved/classification:=/seen/what"] if is_dashboard_remapped else []
+    names = {"model": model, "diagnostics_period_s": 0.2, "intra_op_threads": 1}
+    shown = {"perception_node": "/moved", "always": True}
+    with (
+        running("perception_node", domain, tmp_path / "node", "-r", "__node:=moved", *rules, **names),
+        running("dashboard_node", domain, tmp_path / "page", "-r", "__node:=f", *own, **shown) as page,
+    ):
+        publisher = ros.publisher(Image, "image_raw")
+        ros.wait_for(lambda: address_of(page), "the address")
+        at, _, token = address_of(page).partition("?")
+
+        def state() -> Any:
+            publisher.publish(image(now(), np.full((48, 64, 3), SURE, np.uint8)))
+            return json.load(urllib.request.urlopen(f"{at}state?{token}"))
+
+        def picture() -> bytes:
+            publisher.publish(image(now(), np.full((48, 64, 3), SURE, np.uint8)))
+            return urllib.request.urlopen(f"{at}picture?{token}").read()
+
+        ros.wait_for(lambda: len(state()["answers"]) > 2, "answers")
+        ros.wait_for(picture, "a picture")
+        stamps = [one["stamp_ns"] for one in state()["answers"]]
+        assert len(stamps) == len({*stamps})
+
+
+def test_a_diagnosis_that_names_topics_which_cannot_be_does_not_end_it(ros, domain, tmp_path):
+    node = PretendedNode(ros, "/liar")
+    lies = [KeyValue(key="answers", value="/diagnostics"), KeyValue(key="overlay", value="/no topic")]
+    node._health.status[0].values = lies
+    shown = {"perception_node": "/liar", "always": True}
+    with running("dashboard_node", domain, tmp_path / "log", "-r", "__node:=g", **shown) as page:
+
+        def is_heard() -> bool:
+            node.work("red", is_drawn=True)
+            return "topic /diagnostics" in page.log and ros.node.count_subscribers("/liar/classification") > 0
+
+        ros.wait_for(is_heard, "what it refuses, and all else that it subscribes to")
+        assert page.running
+        assert "Traceback" not in page.log
+
+
 def test_an_unknown_answer_is_unsure_and_has_no_share_and_best_effort_is_enough(ros, domain, browser, tmp_path):
     model = write_tiny_model(tmp_path / "rule.onnx", spec=with_unknown(tiny_spec(), 3.0))
     names = {"model": model, "diagnostics_period_s": 0.2, "intra_op_threads": 1}

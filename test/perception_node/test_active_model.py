@@ -253,6 +253,40 @@ def test_only_another_file_than_the_one_in_use_needs_to_be_loaded():
     assert not bench.models.needs_load(A)
 
 
+@pytest.mark.parametrize("how", ["renamed", "written", "link", "gone"])
+def test_file_that_was_replaced_since_it_was_loaded_needs_to_be_loaded(tmp_path: Path, how: str):
+    first = write_tiny_model(tmp_path / "first.onnx")
+    other = write_tiny_model(tmp_path / "other.onnx", classes=("rot", "gruen", "blau"))
+    path = tmp_path / "model.onnx"
+    path.symlink_to(first) if how == "link" else path.write_bytes(first.read_bytes())
+    options = ModelOptions(path, CPU)
+    bench = Bench()
+    bench.models._load = ActiveModel.load
+    bench.use(options)
+    assert not bench.models.needs_load(options)
+    if how == "renamed":
+        other.replace(path)
+    elif how == "written":
+        path.write_bytes(other.read_bytes())
+    else:
+        path.unlink()
+    if how == "link":
+        path.symlink_to(other)
+    assert bench.models.needs_load(options)
+    bench.models.check(options)  # of another parameter, which is none of the file's
+    if how == "gone":
+        with pytest.raises(ModelError, match="there is no such model file"):
+            bench.models.load(options)
+        return
+    with bench.models.offering(bench.models.load(options)):
+        bench.models.check(dataclasses.replace(options, score_map_class="rot"))
+        candidate = bench.models.take_candidate()
+    assert candidate is not None
+    bench.models.replace(candidate)
+    assert candidate.pipeline.spec.class_names == ("rot", "gruen", "blau")
+    assert not bench.models.needs_load(options)
+
+
 def test_candidate_is_checked_and_handed_out_once():
     bench = Bench()
     model = bench.use(A)

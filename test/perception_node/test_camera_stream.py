@@ -62,6 +62,7 @@ class StubNode:
     def __init__(self) -> None:
         self.subscriptions: list[StubSubscription] = []
         self.infos: list[Any] = []
+        self.elsewhere: dict[str, list[Any]] = {}  # publishers of other topics
         self.broken = ""
         self.override: ReliabilityPolicy | None = None
         self.context = SimpleNamespace(ok=lambda: True)
@@ -72,7 +73,13 @@ class StubNode:
         return name if name.startswith("/") else f"/robot/{name}"
 
     def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
-        return self.infos
+        return self.elsewhere.get(topic, self.infos)
+
+    def get_topic_names_and_types(self) -> list[tuple[str, list[str]]]:
+        return [(name, [info.topic_type for info in infos]) for name, infos in self.elsewhere.items()]
+
+    def get_fully_qualified_name(self) -> str:
+        return "/robot/node"
 
     def create_subscription(
         self, kind: type, topic: str, callback: object, qos: QoSProfile, *, qos_overriding_options: Any, **_: object
@@ -99,6 +106,7 @@ class StubOutputs:
         self.published: list[str] = []
 
     answer_topic = "/node/classification"
+    overlay_topic = "/node/activation/overlay/compressed"
     subscribed = WantedTopics(answer=True)
 
     def wanted(self) -> WantedTopics:
@@ -267,6 +275,53 @@ def test_nothing_is_said_while_the_node_is_not_active_or_it_is_too_soon():
 def test_silence_names_the_topic_that_nobody_publishes():
     bench = Bench()
     bench.camera.subscribe()
+    assert bench.silence(3.1).startswith("nobody publishes it; check the remapping")
+
+
+@pytest.mark.parametrize(
+    ("transport", "published", "said"),
+    [
+        (
+            "raw",
+            {"/robot/image_raw/compressed": "CompressedImage", "/a/image": "Image"},
+            "/robot/image_raw/compressed is published: set image_transport to compressed",
+        ),
+        ("compressed", {"/robot/image_raw": "Image"}, "/robot/image_raw is published: set image_transport to raw"),
+        (
+            "raw",
+            {"/cam/color/image_raw": "Image", "/cam/camera_info": "CameraInfo"},
+            "images are published on /cam/color/image_raw; remap image_raw to one, or set image_topic",
+        ),
+        ("raw", {f"/{name}/image_raw": "Image" for name in "fedcba"}, "/c/image_raw, /d/image_raw and 2 more; remap"),
+        ("raw", {"/cam/camera_info": "CameraInfo"}, "check the remapping of image_raw, and ROS_DOMAIN_ID"),
+    ],
+)
+def test_silence_of_a_topic_that_nobody_publishes_names_where_images_are(
+    transport: str, published: dict[str, str], said: str
+):
+    bench = Bench(image_transport=transport)
+    bench.camera.subscribe()
+    bench.node.elsewhere = {name: [publisher(kind)] for name, kind in published.items()}
+    text = bench.silence(3.1)
+    assert text.startswith("nobody publishes it; ")
+    assert said in text
+
+
+def test_of_several_cameras_the_parameters_of_the_silent_one_are_named():
+    bench = Bench("front")
+    bench.camera.subscribe()
+    bench.node.elsewhere = {"/cam/image": [publisher()]}
+    assert bench.silence(3.1) == "nobody publishes it; images are published on /cam/image; set front.image_topic"
+    bench.node.elsewhere = {"/robot/image_raw/compressed": [publisher("CompressedImage")]}
+    assert bench.silence(3.1).endswith("set front.image_transport to compressed")
+
+
+def test_images_of_the_node_itself_are_none_that_it_could_listen_to():
+    bench = Bench()
+    bench.camera.subscribe()
+    own = publisher("Image")
+    own.node_namespace, own.node_name = "/robot", "node"
+    bench.node.elsewhere = {"/robot/node/activation/overlay": [own]}
     assert bench.silence(3.1).startswith("nobody publishes it; check the remapping")
 
 

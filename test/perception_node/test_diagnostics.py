@@ -98,9 +98,11 @@ def values(status: DiagnosticStatus) -> dict[str, str]:
     return {pair.key: pair.value for pair in status.values}
 
 
-def test_a_camera_says_which_topics_it_listens_to():
+def test_a_camera_says_which_topics_it_listens_to_and_answers_on():
     said = values(camera(topic="/front/image_raw", camera_info="/lens/info"))
     assert (said["topic"], said["camera_info"]) == ("/front/image_raw", "/lens/info")
+    said = values(camera(answers="/seen/what", overlay="/seen/where"))
+    assert (said["answers"], said["overlay"]) == ("/seen/what", "/seen/where")
 
 
 def test_a_count_that_means_nothing_is_named_beside_the_counts():
@@ -215,6 +217,8 @@ def test_camera_lists_rates_counts_percentiles_and_drift():
     assert found == {
         "topic": "/front/image_raw",
         "camera_info": "",
+        "answers": "",
+        "overlay": "",
         "subscription": "reliable, as its publishers offer",
         "input rate (Hz)": "30.00",
         "output rate (Hz)": "25.04",

@@ -15,13 +15,14 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from cnn_perception.ros import latest_subscription
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, LatestSubscription
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+VOLATILE, TRANSIENT = DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL
 
 
 class Subscription:
@@ -79,6 +80,7 @@ class Node:
 
     def __init__(self) -> None:
         self.offers: list[ReliabilityPolicy] = []
+        self.latched = 0  # the first of them keep what they have published
         self.override: ReliabilityPolicy | None = None
         self.matched = 1
         self.subscriptions: list[Subscription] = []
@@ -88,7 +90,15 @@ class Node:
 
     def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
         kind = "sensor_msgs/msg/Image"
-        return [SimpleNamespace(topic_type=kind, qos_profile=QoSProfile(depth=1, reliability=r)) for r in self.offers]
+        offers = [
+            QoSProfile(depth=1, reliability=r, durability=d)
+            for r, d in zip(self.offers, self._durabilities, strict=True)
+        ]
+        return [SimpleNamespace(topic_type=kind, qos_profile=offer) for offer in offers]
+
+    @property
+    def _durabilities(self) -> list[DurabilityPolicy]:
+        return [TRANSIENT] * self.latched + [VOLATILE] * (len(self.offers) - self.latched)
 
     def create_subscription(
         self, kind: type, topic: str, callback: object, qos: QoSProfile, *, qos_overriding_options: Any, **_: object
@@ -144,6 +154,30 @@ class Bench:
 )
 def test_subscription_is_reliable_while_every_publisher_is(offers: list[ReliabilityPolicy], expected: object):
     assert Bench(*offers).subscribed == [expected]
+
+
+@pytest.mark.parametrize(
+    ("offers", "latched", "expected"),
+    [
+        ([], 0, (BEST_EFFORT, VOLATILE)),
+        ([RELIABLE], 0, (BEST_EFFORT, VOLATILE)),
+        ([RELIABLE], 1, (RELIABLE, TRANSIENT)),
+        ([RELIABLE, RELIABLE], 2, (RELIABLE, TRANSIENT)),
+        ([RELIABLE, RELIABLE], 1, (BEST_EFFORT, VOLATILE)),
+        ([BEST_EFFORT], 1, (BEST_EFFORT, VOLATILE)),
+    ],
+)
+def test_subscription_of_what_is_latched_asks_for_it_while_every_publisher_keeps_it(
+    offers: list[ReliabilityPolicy], latched: int, expected: object
+):
+    bench = Bench()
+    bench.node.offers, bench.node.latched = offers, latched
+    arguments: Any = (bench.node, Image, "/image_raw", ReliabilityPolicy.BEST_AVAILABLE, print, print)
+    LatestSubscription(*arguments, is_latched=True)
+    LatestSubscription(*arguments)
+    latching, other = (one.qos_profile for one in bench.node.subscriptions[-2:])
+    assert (latching.reliability, latching.durability) == expected
+    assert other.durability == VOLATILE
 
 
 def test_publishers_that_are_gone_change_nothing():

@@ -72,7 +72,8 @@ def labels(ros: Participant) -> list[str]:
     return list(ros.call(GetParameters, f"{NODE}/get_parameters", request).values[0].string_array_value)
 
 
-def test_reloaded_file_answers_and_raises_the_version(ros: Participant, folder: Path):
+@pytest.mark.parametrize("how", ["reload", "parameter"])
+def test_replaced_file_answers_and_raises_the_version(ros: Participant, folder: Path, how: str):
     answers = ros.collect(Classification, f"{NODE}/classification")
     infos = ros.collect(VisionInfo, f"{NODE}/vision_info", LATCHED)
     names = ros.collect(LabelInfo, f"{NODE}/label_info", LATCHED)
@@ -83,7 +84,10 @@ def test_reloaded_file_answers_and_raises_the_version(ros: Participant, folder: 
 
     ask(ros, camera, image((1, 0), RED), answers)  # of the old model, whose file was replaced
     assert answers[-1].results[0].class_id == "red"
-    assert reload(ros).success
+    if how == "reload":
+        assert reload(ros).success
+    else:  # whose value stays
+        assert set_parameter(ros, "model", str(folder / "tiny.onnx")).successful
     ros.wait_for(lambda: infos[-1].database_version == before.database_version + 1, "the next version")
     ros.wait_for(lambda: names[-1].class_map[0].class_name == "rot", "the new labels")
     ask(ros, camera, image((2, 0), RED), answers)

@@ -292,6 +292,11 @@ FILES = {
         "perception_node: {ros__parameters: {class_labels: [cat], top_k: 2}}",
         ["class_labels is without effect at start: it comes from the model file"],
     ),
+    "of_no_camera": (
+        "perception_node: {ros__parameters: {image_topic: /cam/image, max_rate_hz: 9.0}}",
+        ["image_topic is without effect", "set front.image_topic"],
+    ),
+    "dumped": ("perception_node: {ros__parameters: {image_topic: image_raw, max_rate_hz: 9.0}}", []),
     "of_another_node": ("perception: {ros__parameters: {threshold: 0.9}}", ["of_another_node.yaml", "/perception (/p"]),
     "of_another_namespace": ("robot: {perception_node: {ros__parameters: {top_k: 2}}}", ["/robot/perception_node"]),
     "wildcards": ("/**: {ros__parameters: {top_k: 2}}\n/*: {ros__parameters: {threshold: 0}}", []),

@@ -6,19 +6,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from perception import NODE, camera_of, diagnosis, image, picture, stamp, value, wait_until
+from geometry_msgs.msg import Vector3Stamped
+from perception import LATCHED, NODE, camera_of, diagnosis, image, picture, stamp, value, wait_until
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import Participant, Process, new_domain, participant, running
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 from tiny_model import write_tiny_model
 from vision_msgs.msg import Classification
 
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+
+RED_FIELD = np.zeros((24, 32, 3), np.uint8)
+RED_FIELD[8:16, 24:32, 0] = 255  # a cell of the network, whose centre is 12 pixels right of that of `calibration`
+
+
+def calibration(focal: float) -> CameraInfo:
+    matrix = [focal, 0.0, 15.5, 0.0, focal, 11.5, 0.0, 0.0, 1.0]
+    return CameraInfo(height=24, width=32, k=matrix, r=[0.0] * 9, p=[0.0] * 12, header=Header(frame_id="camera"))
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +142,30 @@ def test_override_wins_over_what_publishers_offer_and_is_of_its_topic_alone(
         assert subscribed(ros) == [reliability]
         assert value(diagnosis(ros, "camera"), "subscription").endswith("by qos_overrides")
         assert subscribed(ros, "/camera_info") == [BEST_EFFORT]
+
+
+def test_a_calibration_published_once_before_the_node_gives_rays_and_so_do_those_that_follow(tmp_path: Path):
+    """A driver that keeps it for who comes later; then one that offers best effort and publishes it all the time."""
+    domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
+    with participant(domain) as ros:
+        kept = ros.node.create_publisher(CameraInfo, "/camera_info", LATCHED)
+        kept.publish(calibration(20.0))
+        with running("perception_node", domain, tmp_path / "log.txt", model=model) as node:
+            rays = ros.collect(Vector3Stamped, f"{NODE}/activation/peak_ray")
+            camera = ros.publisher(Image, "/image_raw")
+            numbers = iter(range(1, 100_000))
+
+            def is_seen_with(focal: float) -> bool:
+                camera.publish(image((next(numbers), 0), RED_FIELD))
+                return bool(rays) and rays[-1].vector.x / rays[-1].vector.z == pytest.approx(12.0 / focal)
+
+            ros.wait_for(lambda: is_seen_with(20.0), "a ray by what was kept")
+            ros.node.destroy_publisher(kept)
+            steady = ros.node.create_publisher(CameraInfo, "/camera_info", qos(BEST_EFFORT))
+
+            def is_seen_by_both() -> bool:
+                steady.publish(calibration(40.0))
+                return is_seen_with(40.0)
+
+            ros.wait_for(is_seen_by_both, "a ray by what comes all the time")
+        assert "Traceback" not in node.log
