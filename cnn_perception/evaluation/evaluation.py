@@ -118,7 +118,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         pipeline = Pipeline.load(options.model, _session(options))
         options.require_fit(pipeline.spec)
         _require_own(options)
-        baseline = open_for(pipeline.model, options.baseline, options.providers)
+        baseline = open_for(pipeline.model, options.baseline, options.providers, options.overrides)
         frames = _open_frames(options, pipeline.spec, stack)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
