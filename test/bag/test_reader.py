@@ -340,7 +340,26 @@ def test_a_packed_bag_without_metadata_is_unpacked_before_it_is_reindexed(tmp_pa
         assert len(list(bag.images(bag.image_topic()))) == 3
         (said,) = bag.damage
 
-    assert "unpack its files with `zstd -d` and repair with `ros2 bag reindex" in said
+    assert "unpack its files with `zstd -d` and rename bag.mcap to bag_0.mcap and repair with `ros2 bag reindex" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "renaming"),
+    [
+        (["drive.mcap"], "; rename drive.mcap to drive_0.mcap and repair with `"),
+        (["drive.mcap", "night.mcap"], "; rename drive.mcap to drive_0.mcap and so on and repair with `"),
+        (["drive_0.mcap", "drive_12.mcap"], "; repair with `"),
+    ],
+)
+def test_files_that_reindex_does_not_find_by_their_names_are_to_be_renamed(tmp_path, names, renaming):
+    """rosbag2 looks for `.+_(\\d+)\\.([a-zA-Z0-9])+`, rosbag2_cpp/reindexer.cpp, and finds nothing else."""
+    (tmp_path / "bag").mkdir()
+    for place, name in enumerate(names):
+        made = tiny_bag.folder(tmp_path / f"{place}", times=[START_NS + place * 10 * SECOND])
+        (made / f"{place}.mcap").rename(tmp_path / "bag" / name)
+
+    with Bag(tmp_path / "bag") as bag:
+        assert f"there is no metadata.yaml{renaming}ros2 bag reindex " in bag.damage[0]
 
 
 @pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
