@@ -68,7 +68,8 @@ def as_known(found: Survey, table: DataSetTable, bags: Mapping[Fingerprint, str]
     """Returns the survey with the names that its recordings have in the data set, told by their frames.
 
     A name on the disk is that of a folder: the same recording has another one where it was moved, or where more of the
-    path has to be told, and other recordings have the same. Its frames would then come into several parts.
+    path has to be told, and other recordings have the same. Its frames would then come into several parts, as those
+    of a recording of which a clip was read before it.
 
     Args:
         found: What the sources hold.
@@ -76,15 +77,22 @@ def as_known(found: Survey, table: DataSetTable, bags: Mapping[Fingerprint, str]
         bags: The recording that each of its images is of, by its fingerprint.
     """
     parts_of = _parts_of(table)
-    images = Counter(_whole(bag, parts_of) for (stamp_ns, _), bag in bags.items() if bag and (stamp_ns or 0) > 0)
+    there = {one: _whole(bag, parts_of) for one, bag in bags.items() if bag}
+    whose = {one: (bag, False) for one, bag in found.taken.items()} | {one: (bag, True) for one, bag in there.items()}
+    images = Counter(one for (stamp_ns, _), one in whose.items() if (stamp_ns or 0) > 0)
     names: dict[str, str] = {}
     for own in found.stamps_ns:
-        hits = Counter(_whole(bags[one], parts_of) for one in found.met.get(own, ()) if bags.get(one))
-        same = [bag for bag, count in hits.most_common() if 2 * count > images[bag]]
-        if same and own not in same:
-            names[own] = same[0]
-        elif not same and own in images and not found.interrupted and not _shares_stamps(own, found, table, parts_of):
-            names[own] = _free_name(own, {*parts_of, *images, *found.times_ns, *names.values()})
+        hits = Counter(whose[one] for one in found.met.get(own, ()) if one in whose)
+        same = [one for one, count in hits.most_common() if 2 * count > images[one] and one != (own, False)]
+        if same and (own, True) not in same:
+            bag, is_there = same[0]
+            names[own] = bag if is_there else names.get(bag, bag)
+        elif (
+            not same
+            and own in there.values()
+            and not (found.interrupted or _shares_stamps(own, found, table, parts_of))
+        ):
+            names[own] = _free_name(own, {*parts_of, *there.values(), *found.times_ns, *names.values()})
     return found.named(names) if names else found
 
 

@@ -58,7 +58,8 @@ class Survey:
         alike: How many look like the one before them.
         known: How many are in the data set already, or came twice.
         fingerprints: Of the data set's images and of the candidates.
-        met: Which of those each source has with stamps, by its name; none of files.
+        taken: The sources of the candidates, by their fingerprints.
+        met: Which of the fingerprints before its own each source has with stamps, by its name; none of files.
         stamps_ns: Of the good frames of each source, by its name.
         bad: How many cannot be used, by reason.
         damage: What cannot be read of the sources, a line each.
@@ -73,6 +74,7 @@ class Survey:
     alike: int = 0
     known: int = 0
     fingerprints: set[Fingerprint] = field(default_factory=set)
+    taken: dict[Fingerprint, str] = field(default_factory=dict)
     met: dict[str, set[Fingerprint]] = field(default_factory=dict)
     stamps_ns: dict[str, set[int]] = field(default_factory=dict)
     bad: Counter[str] = field(default_factory=Counter)
@@ -204,6 +206,7 @@ def _add(source: Source, seen: _Seen, kept: dict[_Camera, Vector], min_distance:
     else:
         answer = seen.description.answer or seen.frame.answer
         found.fingerprints.add(seen.fingerprint)
+        found.taken[seen.fingerprint] = source.bag
         found.candidates.append(Candidate(source, origin, seen.description.vector, answer))
     kept[camera] = look
 

@@ -162,6 +162,28 @@ def test_the_end_of_a_recording_stays_held_out_when_its_name_needs_more_of_its_p
     assert parts_of(rows, output, range(100, 140)) == {"train": 40}
 
 
+def test_a_clip_is_in_the_part_of_the_recording_that_it_was_cut_of(tmp_path: Path, output: Path, collect) -> None:
+    clip = scenes(tmp_path / "clip", range(10, 20), start_s=1.0)
+    drive, other = scenes(tmp_path / "drive", range(40)), scenes(tmp_path / "other", range(100, 130), start_s=86400)
+    _, rows = collect("--bag", clip, drive, other)
+
+    assert parts_of(rows, output, range(40)) == {"train": 40}
+    assert parts_of(rows, output, range(100, 130)) == {"val": 30}
+
+
+def test_a_moved_recording_stays_in_its_part_beside_another_one_of_its_old_name(
+    tmp_path: Path, output: Path, collect
+) -> None:
+    first = scenes(tmp_path / "drive", range(40))
+    other = scenes(tmp_path / "other", range(200, 260), start_s=3600)
+    _, before = collect("--bag", first, other, "--budget", 10)
+    first = first.rename(tmp_path / "moved")
+    _, rows = collect("--bag", scenes(tmp_path / "drive", range(100, 140), start_s=86400), first)
+
+    assert parts_of(rows, output, range(40)).keys() == parts_of(before, output, range(40)).keys() == {"val"}
+    assert {row["bag"] for row in rows} == {"drive", "other", "drive_2"}
+
+
 def test_another_recording_of_a_known_name_gets_a_name_and_a_part_of_its_own(
     tmp_path: Path, output: Path, collect
 ) -> None:
