@@ -21,7 +21,7 @@ from cnn_perception.answers.stream_report import Required, StreamReport, report_
 from cnn_perception.answers.strips import strips_over_time
 from cnn_perception.answers.truth import never_answered, read_truth
 from cnn_perception.bag.message_types import CLASSIFICATION_TYPE, IMAGE_TYPES, JOINT_STATE_TYPE
-from cnn_perception.bag.reader import Bag
+from cnn_perception.bag.reader import Bag, Topic
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, overridden
@@ -112,8 +112,9 @@ def evaluate_recorded(options: RecordedOptions) -> RecordedReport:
     _require_own(options)
     with ExitStack() as stack:
         bag = stack.enter_context(Bag(options.bag))
-        answers, has_numbers = _answers(bag, options)
-        asked = _asked(bag, options, answers, has_numbers)
+        images = _images(bag, options)
+        answers, has_numbers = _answers(bag, options, images)
+        asked = _asked(bag, options, images, answers, has_numbers)
         options.required.require_fit(asked.reading)
         stream, found = report_stream(options.answers, asked.frames, answers, asked.reading)
         records: list[FrameRecord] = []
@@ -142,12 +143,21 @@ def _require_own(options: RecordedOptions) -> None:
         require_other(path, [Path(one) for one in (options.model, options.labels) if one])
 
 
-def _answers(bag: Bag, options: RecordedOptions) -> tuple[list[Answer], bool]:
+def _images(bag: Bag, options: RecordedOptions) -> Topic | None:
+    """Returns the image topic; None where the bag has none and none was named."""
+    is_there = any(topic.type in IMAGE_TYPES and topic.count for topic in bag.topics)
+    return bag.image_topic(options.topic) if is_there or options.topic is not None else None
+
+
+def _answers(bag: Bag, options: RecordedOptions, images: Topic | None) -> tuple[list[Answer], bool]:
     """Returns the recorded answers in the order of reception, and whether they are numbers."""
-    zero_ns = _zero_ns(bag, options)
+    zero_ns = _zero_ns(bag, options, images)
     found = []
     has_numbers = False
-    for log_time_ns, message in bag.stamped_messages(options.answers, ANSWER_TYPES, "topics of answers"):
+    messages = list(bag.stamped_messages(options.answers, ANSWER_TYPES, "topics of answers"))
+    if images is not None:
+        messages = list(bag.of_camera(options.answers, messages, images))
+    for log_time_ns, message in messages:
         has_numbers = not hasattr(message, "results")
         zero_ns = log_time_ns if zero_ns is None else zero_ns
         found.append(answer_from_message(message, (log_time_ns - zero_ns) / 1e9))
@@ -156,28 +166,25 @@ def _answers(bag: Bag, options: RecordedOptions) -> tuple[list[Answer], bool]:
     return found, has_numbers
 
 
-def _zero_ns(bag: Bag, options: RecordedOptions) -> int | None:
+def _zero_ns(bag: Bag, options: RecordedOptions, images: Topic | None) -> int | None:
     """Returns what is 0 s on the time axis of the labels; None for the first answer, where there is no image."""
     if options.labels_start == "bag" or not is_table(options.labels):
         return bag.start_ns
-    if not _has_images(bag):
+    if images is None:
         return None
-    topic = bag.image_topic(options.topic)
-    return next((one.log_time_ns for one in bag.recorded(topic.name, IMAGE_TYPES)), None)
+    return next((one.log_time_ns for one in bag.recorded(images.name, IMAGE_TYPES)), None)
 
 
-def _has_images(bag: Bag) -> bool:
-    return any(topic.type in IMAGE_TYPES and topic.count for topic in bag.topics)
-
-
-def _asked(bag: Bag, options: RecordedOptions, answers: Sequence[Answer], has_numbers: bool) -> _Asked:
+def _asked(
+    bag: Bag, options: RecordedOptions, images: Topic | None, answers: Sequence[Answer], has_numbers: bool
+) -> _Asked:
     if options.model is not None:
         return _asked_of_model(bag, options, has_numbers)
-    zero_ns = _zero_ns(bag, options)
+    zero_ns = _zero_ns(bag, options, images)
     names = [name for name, _ in answers[0].results] if has_numbers else []
-    truth = read_truth(bag, options.labels, names, zero_ns)
+    truth = read_truth(bag, options.labels, names, images, zero_ns)
     known = truth.known
-    topic = "" if options.topic is None and not _has_images(bag) else bag.image_topic(options.topic).name
+    topic = "" if images is None else images.name
     frames = []
     if topic:
         for index, image in enumerate(bag.recorded(topic, IMAGE_TYPES)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnn_perception.answers.answer import Answer, Reading
 from cnn_perception.bag.message_types import NUMBER_TYPES
-from cnn_perception.bag.reader import Bag
+from cnn_perception.bag.reader import Bag, Topic
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.labels import (
     Interval,
@@ -42,13 +42,16 @@ class TruthTrack:
     reading: Reading
 
 
-def read_truth(bag: Bag, labels: str, answered: Sequence[str], origin_ns: int | None = None) -> TruthTrack:
+def read_truth(
+    bag: Bag, labels: str, answered: Sequence[str], images: Topic | None, origin_ns: int | None = None
+) -> TruthTrack:
     """Returns what a CSV file or a topic of a bag says.
 
     Args:
         bag: The open bag.
         labels: A CSV file (*.csv) or a topic; empty for none.
         answered: Names of the numbers that are answered; empty for classes.
+        images: The image topic; None where there is none.
         origin_ns: What is 0 s in a CSV file; None for the first image or answer.
 
     Raises:
@@ -63,7 +66,8 @@ def read_truth(bag: Bag, labels: str, answered: Sequence[str], origin_ns: int | 
         kinds = ("numbers", "classes") if is_measured else ("classes", "numbers")
         raise DataError(f"{labels}: holds {kinds[0]}, the answers are {kinds[1]}; name labels of the same kind")
     if not is_table(labels):
-        return _numbers_of_topic(bag, labels, answered) if is_measured else _classes_of_topic(bag, labels)
+        known = _numbers_of_topic if is_measured else _classes_of_topic
+        return known(bag, labels, answered, images)
     truth: Labels | Measurements
     if is_measured:
         truth, reading = _numbers_of_file(Path(labels), answered, bag.path)
@@ -86,8 +90,8 @@ def _numbers_of_file(path: Path, answered: Sequence[str], bag: Path) -> tuple[Me
     return read_measurements(path, names, bag), _of_numbers(names)
 
 
-def _numbers_of_topic(bag: Bag, topic: str, answered: Sequence[str]) -> TruthTrack:
-    track = bag.number_track(topic)
+def _numbers_of_topic(bag: Bag, topic: str, answered: Sequence[str], images: Topic | None) -> TruthTrack:
+    track = bag.number_track(topic, images)
     names = _shared(list(dict.fromkeys(name for _, numbers in track.rows for name in numbers)), answered)
     zero_ns = 0 if track.is_stamped else bag.start_ns
     rows = [(time_ns - zero_ns, numbers) for time_ns, numbers in track.rows]
@@ -107,8 +111,8 @@ def _of_numbers(names: Sequence[str]) -> Reading:
     return Reading(has_classes=False, names=tuple(names))
 
 
-def _classes_of_topic(bag: Bag, topic: str) -> TruthTrack:
-    track = bag.label_track(topic)
+def _classes_of_topic(bag: Bag, topic: str, _answered: Sequence[str], images: Topic | None) -> TruthTrack:
+    track = bag.label_track(topic, images=images)
     zero_ns = 0 if track.is_stamped else bag.start_ns
     truth, reading = _classes(labels_from_changes((time_ns - zero_ns, name) for time_ns, name in track.changes))
     return TruthTrack(KnownAnswers(truth, topic, bag.start_ns, LabelStamps.of(track)), reading)

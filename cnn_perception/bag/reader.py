@@ -256,22 +256,53 @@ class Bag:
         """
         yield from self._messages(self._track_topic(name, types, kind))
 
-    def label_track(self, name: str, several: bool = False) -> LabelTrack:
+    def of_camera(
+        self, name: str, messages: Sequence[tuple[int, Any]], images: Topic | None
+    ) -> Sequence[tuple[int, Any]]:
+        """Returns the messages that are of the camera of some images, where their frame_ids name several cameras.
+
+        One frame_id alone tells nothing, for it may be that of the robot; nor does an empty one.
+
+        Args:
+            name: Of their topic, for errors.
+            messages: (reception time in nanoseconds, message with a header).
+            images: The image topic, as `image_topic` returns it; None where there are none.
+
+        Raises:
+            BagError: If they are of several cameras, and none of this one.
+        """
+        found = [str(message.header.frame_id).lstrip("/") for _, message in messages]
+        cameras = {*found} - {""}
+        if len(cameras) < 2:
+            return messages
+        ours = self._frame_id(images)
+        if ours not in cameras:
+            names = ", ".join(sorted(cameras)[:MOST_LINES])
+            raise BagError(
+                f"{self.path}: {name}: its messages are of several frame_ids ({names}), and none is of the images' "
+                f"({ours or 'unknown'}); publish each camera's on a topic of its own, or with its frame_id"
+            )
+        return [one for one, frame_id in zip(messages, found, strict=True) if frame_id in ("", ours)]
+
+    def label_track(self, name: str, several: bool = False, images: Topic | None = None) -> LabelTrack:
         """Returns the labels of a topic: std_msgs/String, or the best result of vision_msgs/Classification.
 
         Args:
             name: The topic, with or without the leading slash.
             several: Whether all results of a Classification are meant, and not only the best; `label_text.SEPARATOR`
                 then stands between them.
+            images: What is labelled, see `of_camera`.
 
         Raises:
-            BagError: If there is no such topic, it holds no labels, or a label cannot be read or has no stamp.
+            BagError: If there is no such topic, it holds no labels, or a label cannot be read, has no stamp, or is of
+                nobody knows which camera.
         """
         topic = self._track_topic(name, LABEL_TYPES, "label topics")
         is_stamped = topic.type == CLASSIFICATION_TYPE
         changes = []
         stamps = []
-        for log_time_ns, message in self._messages(topic):
+        messages = list(self._messages(topic))
+        for log_time_ns, message in self.of_camera(topic.name, messages, images) if is_stamped else messages:
             if is_stamped:
                 stamps.append((nanoseconds(message.header.stamp), log_time_ns))
                 ranked = sorted(message.results, key=lambda result: -float(result.score))
@@ -281,17 +312,23 @@ class Bag:
                 changes.append((log_time_ns, str(message.data)))
         return LabelTrack(tuple(changes), is_stamped, self._lag_ns(topic, stamps, "std_msgs/String"))
 
-    def number_track(self, name: str) -> NumberTrack:
+    def number_track(self, name: str, images: Topic | None = None) -> NumberTrack:
         """Returns the numbers of a topic: std_msgs/Float32 or Float64, or the positions of sensor_msgs/JointState.
 
+        Args:
+            name: The topic, with or without the leading slash.
+            images: What they are true of, see `of_camera`.
+
         Raises:
-            BagError: If there is no such topic, it holds no numbers, or a message cannot be read or has no stamp.
+            BagError: If there is no such topic, it holds no numbers, or a message cannot be read, has no stamp, or is
+                of nobody knows which camera.
         """
         topic = self._track_topic(name, NUMBER_TYPES, "topics of numbers")
         is_stamped = topic.type == JOINT_STATE_TYPE
         rows: list[tuple[int, dict[str, float]]] = []
         stamps = []
-        for log_time_ns, message in self._messages(topic):
+        messages = list(self._messages(topic))
+        for log_time_ns, message in self.of_camera(topic.name, messages, images) if is_stamped else messages:
             if is_stamped:
                 stamps.append((nanoseconds(message.header.stamp), log_time_ns))
                 pairs = zip(message.name, message.position, strict=False)
@@ -398,12 +435,21 @@ class Bag:
 
     def _encoding(self, topic: Topic) -> str:
         """Returns the encoding of the first image of a topic that can be read; empty for a CompressedImage."""
-        for _, kind, payload in self._payloads(topic, (topic.type,)):
+        return str(getattr(self._first_message(topic, (topic.type,)), "encoding", ""))
+
+    def _frame_id(self, images: Topic | None) -> str:
+        """Returns the frame_id of the first image of a topic that can be read; empty for none."""
+        first = None if images is None else self._first_message(images, IMAGE_TYPES)
+        return "" if first is None else str(first.header.frame_id).lstrip("/")
+
+    def _first_message(self, topic: Topic, types: Sequence[str]) -> Any:  # noqa: ANN401 rosbags makes its classes
+        """Returns the first message of some types on a topic that can be read; None without one."""
+        for _, kind, payload in self._payloads(topic, types):
             try:
-                return str(getattr(self._message(payload, kind, CdrOddities()), "encoding", ""))
+                return self._message(payload, kind, CdrOddities())
             except FrameError:
                 continue
-        return ""
+        return None
 
     def _note_other_types(self, topic: Topic, types: Sequence[str]) -> None:
         for other in self.topics:

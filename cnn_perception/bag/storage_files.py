@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Container, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PureWindowsPath
@@ -31,6 +32,8 @@ from cnn_perception.mistaken_files import BEGINNING_BYTES
 
 _ENDINGS = (".mcap", ".db3")
 _ARCHIVES = (".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".tgz")
+_NUMBERED = re.compile(r".+_\d+\.[a-zA-Z0-9]+")
+"""Names of files that `ros2 bag reindex` finds."""
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _ROS_1_MAGIC = b"#ROSBAG V"
 
@@ -108,12 +111,19 @@ def without_storage(bag: Path) -> str:
 
 
 def reindexing(bag: Path) -> str:
-    """Returns how metadata.yaml of a bag is made anew, which rosbag2 cannot do of files that are packed as a whole."""
+    """Returns how metadata.yaml of a bag is made anew.
+
+    rosbag2 cannot do it of files that are packed as a whole, and finds only those that are called as it calls them.
+    """
     names = [path.name for path in storage_paths(bag, ())[0]]
     storage = "sqlite3" if any(".db3" in name for name in names) else "mcap"
     command = for_shell("ros2", "bag", "reindex", bag, "-s", storage)
-    unpacking = "unpack its files with `zstd -d` and " if any(_plain(name) != name for name in names) else ""
-    return f"{unpacking}repair with `{command}`"
+    steps = ["unpack its files with `zstd -d`"] if any(_plain(name) != name for name in names) else []
+    unnumbered = [_plain(name) for name in names if not _NUMBERED.fullmatch(_plain(name))]
+    if unnumbered:
+        first = Path(unnumbered[0])
+        steps.append(f"rename {first.name} to {first.stem}_0{first.suffix}{' and so on' if unnumbered[1:] else ''}")
+    return " and ".join((*steps, f"repair with `{command}`"))
 
 
 def open_files(paths: Iterable[Path], folder: TemporaryFolder, stack: ExitStack) -> tuple[list[StorageFile], list[str]]:

@@ -19,7 +19,7 @@ from cnn_perception.comparison.recorded_answers import (
     read_answers,
 )
 from cnn_perception.errors import ConfigError, DataError, FrameError
-from cnn_perception.image.messages import RgbImage
+from cnn_perception.image.messages import AS_SENT, Overrides, RgbImage
 from cnn_perception.label_text import NONE_OF_THESE, Truth, text_of
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 from cnn_perception.model.spec import UNKNOWN
@@ -200,17 +200,18 @@ def _restricted(truth: Truth | None, names: Sequence[str], common: Sequence[str]
     return truth
 
 
-def open_baseline(path: Path, ours: OnnxModel, options: SessionOptions) -> Baseline:
+def open_baseline(path: Path, ours: OnnxModel, options: SessionOptions, overrides: Overrides = AS_SENT) -> Baseline:
     """Opens what a model is compared with.
 
     Args:
         path: A report.json of an earlier evaluation, the folder that it lies in, or a model file.
         ours: The model that is judged.
         options: How the other model is to be run.
+        overrides: What is known better of the images than they say themselves.
 
     Raises:
         ConfigError: If there is nothing, or the models cannot be compared.
-        DataError: If the earlier evaluation cannot be read.
+        DataError: If the earlier evaluation cannot be read, or knew something else of the images.
         ModelError: If the model file cannot be used.
     """
     if not path.exists():
@@ -218,9 +219,26 @@ def open_baseline(path: Path, ours: OnnxModel, options: SessionOptions) -> Basel
     report = path / REPORT if path.is_dir() else path
     if report.suffix == ".json":
         recorded = read_answers(report)
+        _require_same_overrides(recorded, overrides)
         return Baseline(card_of(ours), recorded.card, recorded)
     pipeline = Pipeline.load(path, options)
     return Baseline(card_of(ours), card_of(pipeline.model), pipeline)
+
+
+def _require_same_overrides(recorded: RecordedAnswers, overrides: Overrides) -> None:
+    """Refuses an earlier evaluation that made other pixels of the same bytes: a difference would not be the model's."""
+    then = Overrides(recorded.encoding, recorded.significant_bits)
+    if then != overrides:
+        raise DataError(
+            f"--baseline {recorded.path} was evaluated with {_flags(then)}, this is with {_flags(overrides)}: not "
+            "the same pictures; evaluate both alike, or name the baseline's model file"
+        )
+
+
+def _flags(overrides: Overrides) -> str:
+    given = [f"--encoding {overrides.encoding}"] if overrides.encoding else []
+    given += [f"--significant-bits {overrides.significant_bits}"] if overrides.significant_bits else []
+    return " ".join(given) or "neither --encoding nor --significant-bits"
 
 
 def baseline_of_bag(path: Path, name: str) -> Path:

@@ -54,6 +54,8 @@ class RecordedAnswers:
         topic: The image topic; empty for a folder.
         labels: The label file or topic.
         rows: By frame.
+        encoding: What the pixels were taken for in place of what the messages say; empty for what they say.
+        significant_bits: How many bits of 16-bit images were taken to be used; 0 for what the encoding says.
     """
 
     path: Path
@@ -62,6 +64,8 @@ class RecordedAnswers:
     topic: str
     labels: str
     rows: Mapping[FrameKey, RecordedAnswer]
+    encoding: str = ""
+    significant_bits: int = 0
 
 
 class FrameKeys:
@@ -91,6 +95,7 @@ def read_answers(path: Path) -> RecordedAnswers:
         raise DataError(f"{path}: is of several bags, none with this one's name; name report.json in one's own folder")
     card = _card(report, path)
     table = path.with_name(PREDICTIONS)
+    report = {"encoding": "", "significant_bits": 0, **report}  # of versions in which nothing could be said of them
     return RecordedAnswers(
         path=path,
         card=card,
@@ -98,6 +103,8 @@ def read_answers(path: Path) -> RecordedAnswers:
         topic=_field(report, "topic", str, path),
         labels=_field(report, "labels", str, path),
         rows=_read_rows(table, card),
+        encoding=_field(report, "encoding", str, path),
+        significant_bits=_field(report, "significant_bits", int, path),
     )
 
 

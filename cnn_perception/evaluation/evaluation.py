@@ -35,6 +35,7 @@ from cnn_perception.evaluation.frame_record import FrameRecord, predictions_csv
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, frames_of_folder, overridden
 from cnn_perception.evaluation.options import EvaluationOptions
 from cnn_perception.evaluation.page import Picture, render_html
+from cnn_perception.evaluation.recording.copies import copies_within
 from cnn_perception.evaluation.recording.curves import calibration, trade_off
 from cnn_perception.evaluation.recording.facts import recording_facts
 from cnn_perception.evaluation.recording.known_answers import where_to_look
@@ -118,7 +119,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         pipeline = Pipeline.load(options.model, _session(options))
         options.require_fit(pipeline.spec)
         _require_own(options)
-        baseline = open_for(pipeline.model, options.baseline, options.providers)
+        baseline = open_for(pipeline.model, options.baseline, options.providers, options.overrides)
         frames = _open_frames(options, pipeline.spec, stack)
         try:
             options.output.mkdir(parents=True, exist_ok=True)
@@ -289,7 +290,7 @@ def _make_report(
     return Report(
         complete=not missing,
         remarks=(*missing, *_counted_against(target, scores.frames), *never_right(replayed.records, model.spec)),
-        warnings=(*replayed.warnings, *frames.warnings, *unused, *doubts),
+        warnings=(*replayed.warnings, *frames.warnings, *unused, *doubts, *copies_within(records)),
         source=str(frames.path),
         topic=frames.topic,
         encoding=options.encoding,

@@ -118,7 +118,7 @@ def frames_of_bag(
         DataError: If the labels cannot be used with this model, or there is no such topic.
     """
     topic = bag.image_topic(topic_name)
-    known = _known_answers(bag, labels, start, spec)
+    known = _known_answers(bag, labels, start, spec, topic)
 
     def frames() -> Iterator[LabelledFrame]:
         zero_ns = known.origin_ns
@@ -142,13 +142,15 @@ def frames_of_bag(
     )
 
 
-def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec) -> KnownAnswers:
-    """Returns what a CSV file or a topic of the bag says, as far as it is for this model."""
+def _known_answers(
+    bag: Bag, labels: str, start: Literal["bag", "image"], spec: ModelSpec, images: Topic
+) -> KnownAnswers:
+    """Returns what a CSV file or a topic of the bag says of the images of a topic, as far as it is for this model."""
     if not labels:
         return KnownAnswers(origin_ns=bag.start_ns)
     if not is_table(labels):
         require_topic(bag, labels)
-        return _answers_of_topic(bag, labels, spec)
+        return _answers_of_topic(bag, labels, spec, images)
     path = Path(labels)
     truth: Labels | Measurements
     if task_of(spec.task).has_classes:
@@ -158,17 +160,17 @@ def _known_answers(bag: Bag, labels: str, start: Literal["bag", "image"], spec: 
     return KnownAnswers(truth, labels, bag.start_ns if start == "bag" else None)
 
 
-def _answers_of_topic(bag: Bag, topic: str, spec: ModelSpec) -> KnownAnswers:
+def _answers_of_topic(bag: Bag, topic: str, spec: ModelSpec, images: Topic) -> KnownAnswers:
     """Returns what the messages of a topic say: classes that hold until the next one, or numbers."""
     task = task_of(spec.task)
     where = f"{bag.path}: {topic}"
     if not task.has_classes:
-        numbers = bag.number_track(topic)
+        numbers = bag.number_track(topic, images)
         zero_ns = 0 if numbers.is_stamped else bag.start_ns
         rows = ((time_ns - zero_ns, values) for time_ns, values in numbers.rows)
         measured = measurements_from_messages(rows, spec.class_names, where)
         return KnownAnswers(measured, topic, bag.start_ns, LabelStamps.of(numbers))
-    track = bag.label_track(topic, several=not task.is_exclusive)
+    track = bag.label_track(topic, not task.is_exclusive, images)
     zero_ns = 0 if track.is_stamped else bag.start_ns
     changes = ((time_ns - zero_ns, name) for time_ns, name in track.changes)
     scored = labels_from_changes(changes).scored_as(spec, where)

@@ -99,8 +99,13 @@ class Accounts:
         return found
 
 
-def account(in_bag: int, unreadable: int, published: int, counts: NodeCounts, heard: int) -> Accounts:
+def account(
+    in_bag: int, unreadable: int, published: int, counts: NodeCounts, heard: int, before_first: int = 0
+) -> Accounts:
     """Returns the accounts of a replay.
+
+    A node counts what was overtaken from the first frame on that it takes: of those before it cannot know whether they
+    were sent to it. Here it was connected before the first was published.
 
     Args:
         in_bag: Messages of the image topic.
@@ -108,8 +113,11 @@ def account(in_bag: int, unreadable: int, published: int, counts: NodeCounts, he
         published: Of these, that were published.
         counts: What the node said last; of one that died that is old, and the answers that arrived tell more.
         heard: Answers that arrived.
+        before_first: Published frames before the first one that was answered.
     """
     answered = max(counts.answered, heard)
+    uncounted = published - counts.settled - (answered - counts.answered)
+    overtaken_first = min(max(uncounted, 0), before_first)
     return Accounts(
         in_bag=in_bag,
         unreadable=unreadable,
@@ -117,8 +125,8 @@ def account(in_bag: int, unreadable: int, published: int, counts: NodeCounts, he
         published=published,
         answered=answered,
         lost=counts.lost,
-        overtaken=counts.overtaken,
+        overtaken=counts.overtaken + overtaken_first,
         dropped=dict(counts.dropped),
-        unaccounted=published - counts.settled - (answered - counts.answered),
+        unaccounted=uncounted - overtaken_first,
         unheard=answered - heard,
     )

@@ -220,7 +220,8 @@ def _report(
     agreement: Agreement,
 ) -> LiveReport:
     answers, raw = streams
-    accounts = account(frames.count, run.unreadable, len(run.played), run.counts, len(run.answers))
+    first = next((place for place, one in enumerate(raw.matching.answers) if one is not None), 0)
+    accounts = account(frames.count, run.unreadable, len(run.played), run.counts, len(run.answers), first)
     moments = {id(answer): one.moment_s for answer, one in zip(answers.answers, run.answers, strict=True)}
     arrived = [None if answer is None else moments[id(answer)] for answer in answers.matching.answers]
     held, compared = held_frames(asked, answers.matching, raw.matching, reading)

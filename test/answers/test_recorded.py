@@ -109,6 +109,26 @@ def test_answers_of_another_camera_are_an_error_and_exit_2(tmp_path):
     assert "name its images with --topic" in report["remarks"][0]
 
 
+def test_answers_and_labels_of_another_camera_on_the_same_topics_are_not_those_of_these_images(tmp_path):
+    messages = []
+    for index in range(4):
+        time_ns = START_NS + index * STEP_NS
+        for camera, name in [("front", "red"), ("back", "blue")]:  # whose stamps are equal
+            for topic, made in [
+                (f"/{camera}", raw(flat(COLOURS[name]), time_ns)),
+                ("/labels", classification(time_ns, {name: 1.0})),
+                ("/robot/answers", classification(time_ns, {name: 0.9, "x": 0.1})),
+            ]:
+                made.header.frame_id = camera
+                messages.append((topic, time_ns, made))
+    bag = write_bag(tmp_path / "bag", messages)
+
+    for camera in ("front", "back"):
+        code, report = run(tmp_path, bag, "--topic", f"/{camera}", labels="/labels")
+        assert (code, report["warnings"], report["stream"]["matched"]) == (0, [], 4)
+        assert report["stream"]["scores"]["accuracy"]["value"] == 1.0
+
+
 def test_frames_without_stamps_are_told_and_scored_only_if_their_order_says_whose_answers_these_are(tmp_path):
     whole = [name or "green" for name in GIVEN]
     _, report = run(tmp_path, write(tmp_path / "bag", whole, stamps=False))

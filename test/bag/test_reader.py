@@ -191,6 +191,41 @@ def test_labels_and_numbers_of_which_nobody_knows_when_are_refused_with_the_way_
             bag.number_track("/joints")
 
 
+def of_camera(message, frame_id: str):
+    message.header.frame_id = frame_id
+    return message
+
+
+def test_of_labels_and_numbers_of_several_cameras_those_of_the_images_frame_id_count(tmp_path):
+    messages = []
+    for n, (frame_id, name) in enumerate([("left", "ant"), ("right", "bee"), ("/left", "fly"), ("", "bug")]):
+        time_ns = START_NS + n
+        messages.append(("/truth", time_ns, of_camera(tiny_bag.classification(time_ns, {name: 1.0}), frame_id)))
+        messages.append(("/joints", time_ns, of_camera(tiny_bag.joint_state(time_ns, {"a": n}), frame_id)))
+    images = {camera: of_camera(tiny_bag.raw(flat(RED), START_NS), camera) for camera in ("left", "right", "rear")}
+    messages += [(f"/{camera}", START_NS, image) for camera, image in images.items()]
+
+    with Bag(tiny_bag.write_bag(tmp_path / "bag", messages)) as bag:
+        for name, kept in {"left": [0, 2, 3], "right": [1, 3]}.items():
+            images = bag.image_topic(name)
+            assert [time_ns - START_NS for time_ns, _ in bag.label_track("/truth", images=images).changes] == kept
+            assert [numbers["a"] for _, numbers in bag.number_track("/joints", images).rows] == kept
+        said = r"its messages are of several frame_ids \(left, right\), and none is of the images' \((rear|unknown)\)"
+        for images in (bag.image_topic("rear"), None):
+            with pytest.raises(BagError, match=f"/truth: {said}"):
+                bag.label_track("/truth", images=images)
+            with pytest.raises(BagError, match=f"/joints: {said}"):
+                bag.number_track("/joints", images)
+
+
+def test_labels_of_one_frame_id_count_whatever_that_of_the_images_is(tmp_path):
+    label = of_camera(tiny_bag.classification(START_NS, {"ant": 1.0}), "base_link")
+    messages = [("/truth", START_NS, label), ("/camera", START_NS, tiny_bag.raw(flat(RED), START_NS))]
+
+    with Bag(tiny_bag.write_bag(tmp_path / "bag", messages)) as bag:
+        assert bag.label_track("/truth", images=bag.image_topic()).changes == ((START_NS, "ant"),)
+
+
 def test_a_missing_topic_is_answered_with_the_image_topics(tmp_path):
     image = tiny_bag.raw(flat(BLUE), START_NS)
     messages = [("/left", START_NS, image), ("/right", START_NS, image), ("/words", START_NS, tiny_bag.string("a"))]
@@ -305,7 +340,26 @@ def test_a_packed_bag_without_metadata_is_unpacked_before_it_is_reindexed(tmp_pa
         assert len(list(bag.images(bag.image_topic()))) == 3
         (said,) = bag.damage
 
-    assert "unpack its files with `zstd -d` and repair with `ros2 bag reindex" in said
+    assert "unpack its files with `zstd -d` and rename bag.mcap to bag_0.mcap and repair with `ros2 bag reindex" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "renaming"),
+    [
+        (["drive.mcap"], "; rename drive.mcap to drive_0.mcap and repair with `"),
+        (["drive.mcap", "night.mcap"], "; rename drive.mcap to drive_0.mcap and so on and repair with `"),
+        (["drive_0.mcap", "drive_12.mcap"], "; repair with `"),
+    ],
+)
+def test_files_that_reindex_does_not_find_by_their_names_are_to_be_renamed(tmp_path, names, renaming):
+    """rosbag2 looks for `.+_(\\d+)\\.([a-zA-Z0-9])+`, rosbag2_cpp/reindexer.cpp, and finds nothing else."""
+    (tmp_path / "bag").mkdir()
+    for place, name in enumerate(names):
+        made = tiny_bag.folder(tmp_path / f"{place}", times=[START_NS + place * 10 * SECOND])
+        (made / f"{place}.mcap").rename(tmp_path / "bag" / name)
+
+    with Bag(tmp_path / "bag") as bag:
+        assert f"there is no metadata.yaml{renaming}ros2 bag reindex " in bag.damage[0]
 
 
 @pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])

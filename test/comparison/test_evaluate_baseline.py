@@ -185,6 +185,21 @@ def test_labels_of_fewer_frames_are_other_labels(drive, tmp_path, capsys):
     assert "was green, and is now unlabelled" in line
 
 
+@pytest.mark.parametrize("now", [False, True])
+@pytest.mark.parametrize("flags", [("--encoding", "bgr8"), ("--significant-bits", "12")])
+def test_an_evaluation_that_made_other_pixels_of_the_same_bytes_is_refused(drive, tmp_path, capsys, flags, now):
+    then = () if now else flags
+    assert evaluated(drive, "good.onnx", tmp_path / "then", *then)[0] == EXIT_OK
+    capsys.readouterr()
+
+    line = refused(drive, tmp_path / "out", capsys, "--baseline", tmp_path / "then", *(flags if now else ()))
+
+    words = ["neither --encoding nor --significant-bits", " ".join(flags)]
+    assert f"was evaluated with {words[not now]}, this is with {words[now]}: " in line
+    code, found = evaluated(drive, "good.onnx", tmp_path / "same", "--baseline", tmp_path / "then", *then)
+    assert (code, found["frames"], found["lost_frames"]) == (EXIT_OK, 60, 0)
+
+
 def test_the_report_that_is_compared_with_is_not_overwritten(drive, tmp_path, capsys):
     shutil.copytree(drive / "before", tmp_path / "out")
     before = (tmp_path / "out" / "report.json").read_bytes()

@@ -144,6 +144,22 @@ def test_a_classification_topic_labels_the_frames_by_their_stamps(tmp_path, mode
     assert report["top1"] == 1.0
 
 
+def test_labels_of_another_camera_on_the_topic_are_not_those_of_these_images(tmp_path, model):
+    messages = []
+    for n in range(10):
+        time_ns = START_NS + n * SECOND // 10
+        for camera, colour, name in [("front", RED, "red"), ("back", BLUE, "blue")]:
+            image, label = tiny_bag.raw(flat(colour), time_ns), tiny_bag.classification(time_ns, {name: 1.0})
+            image.header.frame_id = label.header.frame_id = camera
+            messages += [(f"/{camera}", time_ns, image), ("/truth", time_ns, label)]
+    bag = tiny_bag.write_bag(tmp_path / "bag", messages)
+
+    for camera in ("front", "back"):
+        arguments = ("--bag", bag, "--topic", f"/{camera}", "--labels", "/truth", "--no-video")
+        code, report, _ = run(tmp_path, model, *arguments)
+        assert (code, report["top1"]) == (EXIT_OK, 1.0)
+
+
 def test_an_unknown_label_names_the_models_classes_before_anything_runs(tmp_path, model, capsys):
     (tmp_path / "odd.csv").write_text("start_s,end_s,class\n0,1,purple\n")
 

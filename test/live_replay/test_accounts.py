@@ -58,6 +58,19 @@ def test_a_frame_that_nobody_knows_of_is_told():
     assert found.problems() == ["2 of 97 published frames are unaccounted for: the node's counters tell of 95"]
 
 
+@pytest.mark.parametrize(
+    ("missing", "before_first", "overtaken", "unaccounted"), [(2, 4, 8, 0), (4, 4, 10, 0), (5, 4, 10, 1), (0, 4, 6, 0)]
+)
+def test_only_frames_before_the_first_answered_are_overtaken_though_the_node_cannot_count_them(
+    missing, before_first, overtaken, unaccounted
+):
+    counts, published = NodeCounts.of_status(STATUS), 95 + missing
+
+    found = account(published, 0, published, counts, heard=80, before_first=before_first)
+
+    assert (found.overtaken, found.unaccounted) == (overtaken, unaccounted)
+
+
 def test_an_answer_that_did_not_arrive_is_told():
     found = account(in_bag=95, unreadable=0, published=95, counts=NodeCounts.of_status(STATUS), heard=79)
 

@@ -326,6 +326,23 @@ def test_two_replays_beside_each_other_do_not_hear_each_other(tmp_path, model, r
     assert classes["agreement"]["same"] == classes["frames"]["answered"]
 
 
+def test_images_that_had_all_waited_for_the_recorder_are_accounted_for(tmp_path, model):
+    """They are published at once, and most are overtaken before the node takes its first one."""
+    times = [START_NS + n * 1000 for n in range(9)] + [START_NS + 10**9 + n * STEP_NS for n in range(6)]
+    stamps = [START_NS + n * STEP_NS for n in range(15)]
+    images = [
+        ("/image_raw", time_ns, raw(flat(GREEN, 480, 640), stamp_ns))
+        for time_ns, stamp_ns in zip(times, stamps, strict=True)
+    ]
+
+    code = cli.main(command(write_bag(tmp_path / "bag", images), model, tmp_path / "out"))
+
+    report = report_of(tmp_path / "out")
+    frames = report["frames"]
+    assert (code, report["remarks"], frames["unaccounted"]) == (0, [], 0)
+    assert frames["answered"] + frames["overtaken"] == frames["published"] == 15
+
+
 def test_a_node_that_does_not_get_ready_in_time_is_told_with_its_log(tmp_path, model, capsys):
     bag = long_bag(tmp_path / "bag")
 

@@ -17,7 +17,7 @@ from cnn_perception.tasks.registry import task_of
 from training.collect import choice
 from training.collect.options import CollectOptions
 from training.collect.parts import Place
-from training.collect.placing import place
+from training.collect.placing import as_known, place
 from training.collect.preparation import (
     KnownImages,
     Say,
@@ -107,7 +107,8 @@ def collect(options: CollectOptions, say: Say) -> Outcome:
     table = open_table(options.output, labels)
     make_folder(options.output)
     known = known_images(table, describer, say)
-    found = survey(sources, describer, known.fingerprints, options.min_distance, say)
+    found = survey(sources, describer, known.bags.keys(), options.min_distance, say)
+    found = as_known(found, table, known.bags)
     if not task_of(labels.task).has_classes:
         found = dataclasses.replace(found, candidates=_scaled(found.candidates))
     placement = place(found, table, options.division, options.budget)

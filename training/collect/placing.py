@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from training.collect import parts
 from training.collect.choice import look_alikes
 from training.collect.parts import Division, Place
+from training.collect.set_folder import Fingerprint
 from training.collect.survey import Survey
 from training.data.names import part_of
 from training.data_set import columns
@@ -60,6 +62,56 @@ def place(found: Survey, table: DataSetTable, division: Division, budget: int | 
     new = {bag: of_bag[bag] for bag in found.times_ns if bag not in divided and bag not in known}
     how = _in_words(new, divided, found)
     return Placement(tuple(places[index] for index in range(len(found.candidates))), how)
+
+
+def as_known(found: Survey, table: DataSetTable, bags: Mapping[Fingerprint, str]) -> Survey:
+    """Returns the survey with the names that its recordings have in the data set, told by their frames.
+
+    A name on the disk is that of a folder: the same recording has another one where it was moved, or where more of the
+    path has to be told, and other recordings have the same. Its frames would then come into several parts, as those
+    of a recording of which a clip was read before it.
+
+    Args:
+        found: What the sources hold.
+        table: Of the data set.
+        bags: The recording that each of its images is of, by its fingerprint.
+    """
+    parts_of = _parts_of(table)
+    there = {one: _whole(bag, parts_of) for one, bag in bags.items() if bag}
+    whose = {one: (bag, False) for one, bag in found.taken.items()} | {one: (bag, True) for one, bag in there.items()}
+    images = Counter(one for (stamp_ns, _), one in whose.items() if (stamp_ns or 0) > 0)
+    names: dict[str, str] = {}
+    for own in found.stamps_ns:
+        hits = Counter(whose[one] for one in found.met.get(own, ()) if one in whose)
+        same = [one for one, count in hits.most_common() if 2 * count > images[one] and one != (own, False)]
+        if same and (own, True) not in same:
+            bag, is_there = same[0]
+            names[own] = bag if is_there else names.get(bag, bag)
+        elif (
+            not same
+            and own in there.values()
+            and not (found.interrupted or _shares_stamps(own, found, table, parts_of))
+        ):
+            names[own] = _free_name(own, {*parts_of, *there.values(), *found.times_ns, *names.values()})
+    return found.named(names) if names else found
+
+
+def _whole(bag: str, known: Mapping[str, Part]) -> str:
+    """Returns what a recording is called of which a group of the table is the end, or all."""
+    part = known.get(bag, "train")
+    start = bag.removesuffix(parts.part_of_bag("", part))
+    return start if part in parts.HELD_OUT and known.get(start) == "train" else bag
+
+
+def _shares_stamps(own: str, found: Survey, table: DataSetTable, known: Mapping[str, Part]) -> bool:
+    """Returns whether images of a recording have stamps of a source of its name: it may be it, in other pixels."""
+    stamps = {row[columns.STAMP] for row in table.rows if _whole(row[columns.BAG], known) == own}
+    return any(str(stamp_ns) in stamps for stamp_ns in found.stamps_ns[own])
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """Returns a name with the first number from 2 on with which nothing is called so."""
+    return next(free for free in (f"{name}_{number}" for number in itertools.count(2)) if free not in taken)
 
 
 def part_of_new(bag: str, table: DataSetTable, division: Division) -> Part | None:

@@ -113,11 +113,11 @@ class KnownImages:
 
     Attributes:
         vectors: (D,) each, what those that can be read are like.
-        fingerprints: By which they are known again.
+        bags: The recording that each is of, as the table calls it, by its fingerprint.
     """
 
     vectors: list[Vector] = field(default_factory=list)
-    fingerprints: set[Fingerprint] = field(default_factory=set)
+    bags: dict[Fingerprint, str] = field(default_factory=dict)
 
 
 def known_images(table: DataSetTable, describer: Describer, say: Say) -> KnownImages:
@@ -127,16 +127,16 @@ def known_images(table: DataSetTable, describer: Describer, say: Say) -> KnownIm
         return known
     say(f"looking at the {len(table.rows)} images of {table.file.parent}")
 
-    def look(row: Mapping[str, str]) -> tuple[Fingerprint, Vector] | None:
+    def look(row: Mapping[str, str]) -> tuple[Fingerprint, str, Vector] | None:
         try:
             image = read_image(table.file.parent / row[columns.PATH])
-            return fingerprint_of_row(row, image), describer.vector(image)
+            return fingerprint_of_row(row, image), row[columns.BAG], describer.vector(image)
         except FrameError:
             return None
 
     seen = in_order(look, table.rows)
     for found in ProgressBar(seen, total=len(table.rows), desc="data set", unit="image"):
         if found is not None:
-            known.fingerprints.add(found[0])
-            known.vectors.append(found[1])
+            known.bags[found[0]] = found[1]
+            known.vectors.append(found[2])
     return known

@@ -58,6 +58,9 @@ class Survey:
         alike: How many look like the one before them.
         known: How many are in the data set already, or came twice.
         fingerprints: Of the data set's images and of the candidates.
+        taken: The sources of the candidates, by their fingerprints.
+        met: Which of the fingerprints before its own each source has with stamps, by its name; none of files.
+        stamps_ns: Of the good frames of each source, by its name.
         bad: How many cannot be used, by reason.
         damage: What cannot be read of the sources, a line each.
         warnings: What is odd about the sources and their pictures, though they can be used, a line each.
@@ -71,11 +74,27 @@ class Survey:
     alike: int = 0
     known: int = 0
     fingerprints: set[Fingerprint] = field(default_factory=set)
+    taken: dict[Fingerprint, str] = field(default_factory=dict)
+    met: dict[str, set[Fingerprint]] = field(default_factory=dict)
+    stamps_ns: dict[str, set[int]] = field(default_factory=dict)
     bad: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     tables: dict[Source, Sequence[Mapping[str, str]]] = field(default_factory=dict)
     interrupted: bool = False
+
+    def named(self, names: Mapping[str, str]) -> Survey:
+        """Returns the same with other names of some sources, which several may share."""
+        sources = {one.source: one.source.named(names.get(one.source.bag, one.source.bag)) for one in self.candidates}
+        candidates = [
+            dataclasses.replace(one, source=sources[one.source], origin=one.origin.named(sources[one.source].bag))
+            for one in self.candidates
+        ]
+        times_ns: dict[str, list[int]] = {}
+        for bag, own_ns in self.times_ns.items():
+            times_ns.setdefault(names.get(bag, bag), []).extend(own_ns)
+        tables = {sources.get(source, source): rows for source, rows in self.tables.items()}
+        return dataclasses.replace(self, candidates=candidates, times_ns=times_ns, tables=tables)
 
 
 _Camera = tuple[str, str]
@@ -168,6 +187,10 @@ def _count(seen: _Seen | FrameError, bag: str, found: Survey) -> None:
         found.bad[seen.reason] += 1
     elif (time_ns := seen.frame.origin.time_ns) is not None:
         times_ns.append(time_ns)
+        if (stamp_ns := seen.frame.origin.stamp_ns or 0) > 0:
+            found.stamps_ns.setdefault(bag, set()).add(stamp_ns)
+            if seen.fingerprint in found.fingerprints:
+                found.met.setdefault(bag, set()).add(seen.fingerprint)
 
 
 def _add(source: Source, seen: _Seen, kept: dict[_Camera, Vector], min_distance: float, found: Survey) -> None:
@@ -183,6 +206,7 @@ def _add(source: Source, seen: _Seen, kept: dict[_Camera, Vector], min_distance:
     else:
         answer = seen.description.answer or seen.frame.answer
         found.fingerprints.add(seen.fingerprint)
+        found.taken[seen.fingerprint] = source.bag
         found.candidates.append(Candidate(source, origin, seen.description.vector, answer))
     kept[camera] = look
 

@@ -18,6 +18,7 @@ from cnn_perception.comparison.report.record import ComparisonReport, Pictures
 from cnn_perception.comparison.verdict import Doubt
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.report_record import write_text
+from cnn_perception.image.messages import Overrides
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
 
 
@@ -34,7 +35,7 @@ class Compared:
     is_worse: bool
 
 
-def open_for(model: OnnxModel, path: Path | None, providers: Sequence[str]) -> Baseline | None:
+def open_for(model: OnnxModel, path: Path | None, providers: Sequence[str], overrides: Overrides) -> Baseline | None:
     """Returns what a model is compared with, whose own model has one thread a frame as in `replay`; None for None.
 
     Raises:
@@ -42,7 +43,7 @@ def open_for(model: OnnxModel, path: Path | None, providers: Sequence[str]) -> B
     """
     if path is None:
         return None
-    return open_baseline(path, model, SessionOptions(tuple(providers), intra_op_threads=1).as_named)
+    return open_baseline(path, model, SessionOptions(tuple(providers), intra_op_threads=1).as_named, overrides)
 
 
 def compare_into(

@@ -20,6 +20,7 @@ from cnn_perception.errors import (
 from cnn_perception.evaluation.baseline.comparing import Compared
 from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.options import EvaluationOptions
+from cnn_perception.evaluation.recording.copies import copies_among
 from cnn_perception.evaluation.recording.curves import calibration, trade_off
 from cnn_perception.evaluation.recording.facts import RecordingFacts
 from cnn_perception.evaluation.recording.sampling import blocks_of, sampling_record, scored
@@ -236,7 +237,10 @@ def _pooled(
         reports[0],
         complete=all(row.complete for row in rows) and not (unused and target),
         remarks=(*unused, *failed, *damaged, *twins(rows)),
-        warnings=tuple(f"{row.name}: {warning}" for row in rows for warning in row.warnings),
+        warnings=(
+            *(f"{row.name}: {warning}" for row in rows for warning in row.warnings),
+            *copies_among({bag.name: bag.records for bag in bags}),
+        ),
         source=f"{len(rows)} bags",
         topic=", ".join(dict.fromkeys(bag.topic for bag in bags)),
         labels=options.labels,

@@ -6,9 +6,11 @@ import csv
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tiny_bag
 from paths import ROOT
 from PIL import Image
@@ -122,6 +124,76 @@ def test_recordings_of_one_name_and_the_same_stamps_are_told_apart(tmp_path: Pat
     assert len({row["path"] for row in after}) == len(after) == 12
     for number, row in zip([0, 1, 2, 3, 50, 51, 52, 53, 100, 101, 102, 103], after, strict=True):
         np.testing.assert_array_equal(pixels(output / row["path"]), scene(number))
+
+
+def parts_of(rows, output: Path, numbers: range) -> Counter[str]:
+    """How many of some scenes are in each part, told by their pixels."""
+    known = {scene(number).tobytes() for number in numbers}
+    return Counter(row["part"] for row in rows if pixels(output / row["path"]).tobytes() in known)
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_recording_stays_in_its_part_whatever_it_is_called_later(
+    tmp_path: Path, output: Path, collect, is_moved
+) -> None:
+    monday = scenes(tmp_path / "monday" / "drive", range(40))
+    tuesday = scenes(tmp_path / "tuesday" / "drive", range(100, 140))
+    _, before = collect("--bag", monday, tuesday, "--budget", 12)  # called monday_drive and tuesday_drive
+    if is_moved:
+        monday, tuesday = tuesday.rename(tmp_path / "one"), monday.rename(tmp_path / "other")
+    for bag in (monday, tuesday):  # called drive, both of them, or otherwise
+        _, rows = collect("--bag", bag, "--budget", 8)
+
+    assert len(rows) == 28
+    for numbers in (range(40), range(100, 140)):
+        assert len(parts_of(rows, output, numbers)) == 1
+        assert parts_of(rows, output, numbers).keys() == parts_of(before, output, numbers).keys()
+
+
+def test_the_end_of_a_recording_stays_held_out_when_its_name_needs_more_of_its_path(
+    tmp_path: Path, output: Path, collect
+) -> None:
+    monday = scenes(tmp_path / "monday" / "drive", range(40))
+    collect("--bag", monday, "--budget", 10, "--gap", 0)  # called drive, its last eight are held out
+    _, rows = collect("--bag", monday, scenes(tmp_path / "tuesday" / "drive", range(100, 140)), "--gap", 0)
+
+    assert parts_of(rows, output, range(32)) == {"train": 32}
+    assert parts_of(rows, output, range(32, 40)) == {"val": 8}
+    assert parts_of(rows, output, range(100, 140)) == {"train": 40}
+
+
+def test_a_clip_is_in_the_part_of_the_recording_that_it_was_cut_of(tmp_path: Path, output: Path, collect) -> None:
+    clip = scenes(tmp_path / "clip", range(10, 20), start_s=1.0)
+    drive, other = scenes(tmp_path / "drive", range(40)), scenes(tmp_path / "other", range(100, 130), start_s=86400)
+    _, rows = collect("--bag", clip, drive, other)
+
+    assert parts_of(rows, output, range(40)) == {"train": 40}
+    assert parts_of(rows, output, range(100, 130)) == {"val": 30}
+
+
+def test_a_moved_recording_stays_in_its_part_beside_another_one_of_its_old_name(
+    tmp_path: Path, output: Path, collect
+) -> None:
+    first = scenes(tmp_path / "drive", range(40))
+    other = scenes(tmp_path / "other", range(200, 260), start_s=3600)
+    _, before = collect("--bag", first, other, "--budget", 10)
+    first = first.rename(tmp_path / "moved")
+    _, rows = collect("--bag", scenes(tmp_path / "drive", range(100, 140), start_s=86400), first)
+
+    assert parts_of(rows, output, range(40)).keys() == parts_of(before, output, range(40)).keys() == {"val"}
+    assert {row["bag"] for row in rows} == {"drive", "other", "drive_2"}
+
+
+def test_another_recording_of_a_known_name_gets_a_name_and_a_part_of_its_own(
+    tmp_path: Path, output: Path, collect
+) -> None:
+    collect("--bag", scenes(tmp_path / "drive", range(20)), "--val-fraction", 0)
+    later = scenes(tmp_path / "later" / "drive", range(100, 110), start_s=86400)
+    _, rows = collect("--bag", later)
+
+    assert {row["bag"] for row in rows} == {"drive", "drive_2"}
+    assert parts_of(rows, output, range(20)) == {"train": 20}
+    assert parts_of(rows, output, range(100, 110)) == {"val": 10}
 
 
 def test_images_with_stamps_of_zero_are_all_kept(tmp_path: Path, output: Path, collect) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ class BagFrames:
             topics = self._image_topics(bag)
             count = sum(topic.count for topic in topics)
             yield OpenSource(count, self._frames(bag, topics, only), bag.damage, bag.warnings)
+
+    def named(self, bag: str) -> BagFrames:
+        """Returns the same under another name in the data set."""
+        return dataclasses.replace(self, bag=bag)
 
     def _image_topics(self, bag: Bag) -> list[Topic]:
         if self.topics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ class FolderFrames:
             raise DataError(f"{self.path}: there is no image in it{there}; name a folder with JPEG or PNG files")
         yield OpenSource(len(files), self._frames(files, only))
 
+    def named(self, bag: str) -> FolderFrames:
+        """Returns the same under another name in the data set."""
+        return dataclasses.replace(self, bag=bag)
+
     def _frames(self, files: Sequence[Path], only: Collection[int] | None) -> Iterator[SourceFrame]:
         for index, file in enumerate(files):
             if only is None or index in only:
@@ -78,6 +83,10 @@ class RecordedFrames:
             raise DataError(f"{self.path}: lists no image; name the folder that a recorder wrote to")
         rows = [row.cells for row in table.rows]
         yield OpenSource(len(rows), self._frames(table.rows, only), rows=rows)
+
+    def named(self, bag: str) -> RecordedFrames:
+        """Returns the same under another name in the data set."""
+        return dataclasses.replace(self, bag=bag)
 
     def _frames(self, rows: Sequence[Row], only: Collection[int] | None) -> Iterator[SourceFrame]:
         files = ListedFiles((self.path.parent,))

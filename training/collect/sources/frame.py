@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ class Origin:
     stamp_ns: int | None
     time_ns: int | None
     stem: str
+
+    def named(self, bag: str) -> Origin:
+        """Returns the same in a recording of another name."""
+        stem = safe_name(bag) + self.stem.removeprefix(safe_name(self.bag))
+        return dataclasses.replace(self, bag=bag, stem=stem)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +121,9 @@ class Source(Protocol):
         Raises:
             DataError: If nothing of it can be read.
         """
+
+    def named(self, bag: str) -> Source:
+        """Returns the same under another name in the data set."""
 
 
 def safe_name(text: str) -> str:
