@@ -260,6 +260,9 @@ def _with_outputs(file: OnnxFile, outputs: Set[str], tensors: Set[str] = frozens
         raise ModelError(f"{file.path}: its graph is damaged ({one_line(error)}); export it again") from None
 
 
+_MAKERS = "`python -m training.export`, or of another program's file with `python -m training.adopt`"
+
+
 def read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
     """Returns the description of a model file from its metadata.
 
@@ -268,7 +271,7 @@ def read_spec(path: Path, metadata: Mapping[str, str]) -> ModelSpec:
     """
     text = metadata.get(METADATA_KEY)
     if text is None:
-        raise ModelError(f"{path}: carries no {METADATA_KEY}; make it with `python -m training.export`")
+        raise ModelError(f"{path}: carries no {METADATA_KEY}; make it with {_MAKERS}")
     try:
         return ModelSpec.from_json(text)
     except ModelError as error:

@@ -223,7 +223,12 @@ BAD_MODELS = [
     BadModel(
         "external by hardlink", _external("weights.bin", _link(os.link)), f"another file ('weights.bin'); {_AGAIN}"
     ),
-    BadModel("no spec", _with_spec(None), "carries no cnn_perception.spec; make it with `python -m training.export`"),
+    BadModel(
+        "no spec",
+        _with_spec(None),
+        "carries no cnn_perception.spec; make it with `python -m training.export`, "
+        "or of another program's file with `python -m training.adopt`",
+    ),
     BadModel("spec no JSON", _with_spec("{"), "is not JSON; export the model again"),
     BadModel("two specs", _changed(_second_spec), f"its metadata has 'cnn_perception.spec' twice; {_AGAIN}"),
     BadModel(
