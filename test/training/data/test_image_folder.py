@@ -48,7 +48,7 @@ def test_parts_may_be_wrapped_in_a_folder_of_their_own_name(tmp_path: Path):
         ({"Valid": CLASSES, "Test": CLASSES}, "holds Valid and Test but no train folder"),
         ({"train": CLASSES, "test": {".": 4}}, "test holds no class folders; images without a label .* move it away"),
         ({"train": CLASSES, "test": {}}, "test holds no class folders; remove or fill it"),
-        ({"images": {"train": 3}, "labels": {"train": 0}}, "images/train holds no class folders; .*YOLO.* write a table"),
+        ({"images": {"train": 3}, "labels": {"train": 0}}, "images/train holds no class .*YOLO.* write a table"),
         ({"train": {".": 4}, "val": {".": 4}}, "train holds no class folders; .*YOLO.* write a table"),
         ({"images/train": CLASSES, "labels": {"train": 0}}, "one folder below; use --data .*/images"),
         ({"data/Train": CLASSES, "data/Test": CLASSES}, "use --data .*data"),

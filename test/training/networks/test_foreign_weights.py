@@ -315,7 +315,7 @@ def other(name, **options):
         (other("squeezenet1_0"), r"these are those of squeezenet1_0; give --backbone squeezenet1_0"),
         (lambda: {"net": prefixed("module.", other("resnet50", num_classes=7)())}, "these are those of resnet50"),
         (lambda: {"blocks.0.attn.qkv.weight": torch.ones(9, 3)}, r"0 of its 50 .*'blocks.0.attn.qkv.weight'; they are"),
-        (lambda: {f"{name}x": value for name, value in STATE.items()}, "0 of its 50 tensors are there.* training.adopt"),
+        (lambda: {f"{name}x": value for name, value in STATE.items()}, "0 of its 50 tensors .* training.adopt"),
         (lambda: {**STATE, "features.13.weight": torch.ones(1)}, r"1 unexpected \(features.13.weight\); check"),
     ],
 )  # fmt: skip
