@@ -129,8 +129,11 @@ def what_else(path: Path) -> str | None:
         return _what_archive(path)
     if begin.startswith(b"PK\x03\x04"):
         return "is cut off: an archive of torch without its end; fetch it again"
+    if not _is_onnx(path):
+        return None
     return (
-        "is an ONNX model, which cannot be trained; give the weights that it was made from" if _is_onnx(path) else None
+        "is an ONNX model, which cannot be trained; give the weights that it was made from, or make a model file of "
+        "it with training.adopt"
     )
 
 

@@ -32,6 +32,10 @@ TASK: Task = "multiclass"
 NO_LABEL = "no label: lies outside the class folders"
 TABLES = (".csv", ".tsv")
 """Of tables that are looked for without being named, in lower case."""
+_LABELS_ELSEWHERE = (
+    "if the labels of its images are in other files, as those of COCO, YOLO and Pascal VOC, write a table with the "
+    "columns path and class, or classes (a;b)"
+)
 _SHOWN = 3
 """So many folders are named in an error."""
 
@@ -155,6 +159,8 @@ def _refuse_outer_folder(root: Path, names: Sequence[str]) -> None:
             f"{root}: its classes hold the parts, as {first} does; turn them round, as in "
             f"{first.name}/{first.parent.name}, or write a table with the columns path, class and part"
         )
+    if any(image_files(train) for train in trains) and not any(visible_folders(train) for train in trains):
+        raise DataError(f"{root}: {trains[0].relative_to(root)} holds no class folders; {_LABELS_ELSEWHERE}")
     nested = [train.parent.name for train in trains]
     if nested or (len(names) == 1 and visible_folders(root / names[0])):
         below = for_shell("--data", root / (nested or names)[0])
@@ -216,9 +222,14 @@ def _nested(folders: dict[Part, Path], samples: Sequence[Sample], names: Sequenc
     ]
 
 
-def _beside_classes(folder: Path) -> str:
+def _beside_classes(folder: Path, part: Part) -> str:
     """Says what a part holds in place of class folders, and what to do about it."""
-    what = "images without a label teach nothing: move it away" if image_files(folder) else "remove or fill it"
+    if not image_files(folder):
+        what = "remove or fill it"
+    elif part == "train":
+        what = _LABELS_ELSEWHERE
+    else:
+        what = f"images without a label teach nothing: move it away; {_LABELS_ELSEWHERE}"
     return _of_table(folder) or f"; {what}"
 
 
@@ -233,7 +244,7 @@ def _check_parts(
 ) -> None:
     for part, classes in found.items():
         if not classes:
-            raise DataError(f"{root}: {part} holds no class folders{_beside_classes(folders[part])}")
+            raise DataError(f"{root}: {part} holds no class folders{_beside_classes(folders[part], part)}")
     if len(names) < 2:
         raise DataError(f"{root}: one class only ({names[0]!r}); at least 2 are needed")
 

@@ -189,7 +189,8 @@ def _misfit(of: Fit, content: object, name: str, origin: str) -> ConfigError:
         first = next(iter(of.found.tensors), "")
         return ConfigError(
             f"{origin}: the weights do not fit {name}: {same} of its {len(of.body)} tensors are there, under names "
-            f"such as {first!r}; they are of another network, or of a library with other names than {name}'s"
+            f"such as {first!r}; they are of another network, or of a library with other names than {name}'s: "
+            "export it to ONNX there, and make a model file of that with training.adopt"
         )
     kinds = (("of another shape", of.reshaped), ("missing", of.missing), ("unexpected", of.added))
     problems = "; ".join(f"{len(names)} {what} ({_some(names)})" for what, names in kinds if names)

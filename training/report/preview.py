@@ -35,7 +35,7 @@ from training.data.scan import picture
 from training.loop.run import training_images, training_order
 from training.report import figures
 from training.report.output_table import OutputTable
-from training.run_files import write_text
+from training.run_files import make_folder, write_text
 from training.tasks.by_name import task_of
 from training.tasks.scaling import in_units
 
@@ -131,6 +131,7 @@ def _write(path: Path, name: str, where: str, refused: str, warnings: Sequence[s
         warnings=warnings,
         preview=shown,
     )
+    make_folder(path.parent)
     write_text(path, text)
 
 

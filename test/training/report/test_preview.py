@@ -216,6 +216,16 @@ def test_a_file_that_is_no_preview_is_not_overwritten(photos, tmp_path, capsys):
     shown(photos, tmp_path / "q.html", *BATCHES)  # its own it may
 
 
+def test_what_is_written_makes_the_folders_above_it(photos, tmp_path, capsys):
+    (photos / "go" / "empty.png").write_bytes(b"")
+    listed, page = tmp_path / "lists" / "of" / "findings.csv", tmp_path / "pages" / "of" / "p.html"
+
+    assert main(["--data", str(photos), "--csv", str(listed), "--preview", str(page), *BATCHES]) == EXIT_OK
+
+    assert "empty.png" in listed.read_text()
+    assert "empty.png" in page.read_text()
+
+
 def test_settings_of_batches_that_nothing_shows_are_said_to_have_no_effect(photos, capsys):
     assert main(["--data", str(photos), "--augment", "color"]) == EXIT_OK
 

@@ -21,7 +21,7 @@ from training.data.conflicts import (
 from training.data.look_alikes import ACROSS, LOOK_ALIKES
 from training.data.records import ImageFinding
 from training.data.scan import ANIMATED, BESIDE_PIXELS, HUGE, NEARLY_BLACK, TRANSPARENT
-from training.run_files import write_csv
+from training.run_files import make_folder, write_csv
 
 KINDS = (
     ANIMATED, TRANSPARENT, NEARLY_BLACK, HUGE, BESIDE_PIXELS, OTHER_NUMBERS, COPY,
@@ -36,12 +36,14 @@ def write_findings(path: Path | None, findings: Sequence[ImageFinding]) -> None:
 
     Raises:
         ConfigError: If another file is there.
+        DataError: If it cannot be written.
     """
     if path and os.path.lexists(path) and not _is_list_of_findings(path):
         raise ConfigError(f"{path}: is there already and no list of findings; choose another place for them")
     if path and not findings:
         path.unlink(missing_ok=True)  # an earlier check's
     elif path:
+        make_folder(path.parent)
         write_csv(path, _HEADER, [(f.path, f.reason, f.action) for f in findings])
 
 
