@@ -121,7 +121,7 @@ class Viewers(Generic[FrameT, MadeT]):
                 functools.partial(self._view, kind),
                 on_failure,
                 only_when_idle=kind in views.heavy_kinds,
-                rest_s=self._rest_s if kind in views.heavy_kinds else lambda _took_s: 0.0,
+                rest_s=functools.partial(self._rest_s, kind),
             )
             for kind in views.kinds
         }
@@ -137,7 +137,8 @@ class Viewers(Generic[FrameT, MadeT]):
             frame: The frame.
             max_rate_hz: Of most frames of this camera in a second the limited kinds are made, all of the same frames;
                 0 for all frames.
-            max_share: Most of the time in which each heavy kind is made, above 0; 1 for all of it.
+            max_share: Most of the time in which each heavy kind is made, and each other limited one waits for a core,
+                above 0; 1 for all of it.
         """
         self._max_share = max_share
         unlimited = [kind for kind in kinds if kind in self._views.unlimited_kinds]
@@ -185,9 +186,16 @@ class Viewers(Generic[FrameT, MadeT]):
         self._next_s[camera] = (next_s if now_s < next_s + period_s else now_s) + period_s
         return True
 
-    def _rest_s(self, took_s: float) -> float:
-        """Returns for how many seconds a heavy kind is not made after it took some."""
-        return took_s * (1 / self._max_share - 1)
+    def _rest_s(self, kind: str, took_s: float, computed_s: float) -> float:
+        """Returns for how many seconds a kind is not made after it took some.
+
+        A light one has computed little: it makes room where it waited, since then answers, cameras or whoever looks on
+        lack cores, too.
+        """
+        if kind in self._views.unlimited_kinds:
+            return 0.0
+        counted_s = took_s if kind in self._views.heavy_kinds else max(0.0, took_s - computed_s)
+        return counted_s * (1 / self._max_share - 1)
 
     def _view(self, kind: str, offered: _Offered[FrameT]) -> None:
         frame = offered.frame

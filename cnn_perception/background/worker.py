@@ -39,7 +39,7 @@ class BackgroundWorker(Generic[ItemT]):
         finish: Callable[[], None] = lambda: None,
         *,
         only_when_idle: bool = False,
-        rest_s: Callable[[float], float] = lambda _took_s: 0.0,
+        rest_s: Callable[[float, float], float] = lambda _took_s, _computed_s: 0.0,
     ) -> None:
         """Starts the thread.
 
@@ -51,7 +51,8 @@ class BackgroundWorker(Generic[ItemT]):
             only_when_idle: Whether it gets next to nothing of a busy core and leaves it at once, on Linux. One of low
                 priority has a tenth, and may run to the end of its slice of some milliseconds.
             rest_s: Says in the thread how many seconds it leaves the cores to others before its next item, by those
-                that the last one took. What is offered meanwhile overtakes; a thread that is closed rests no more.
+                that the last one took, and those of them that the thread itself was on a core. What is offered
+                meanwhile overtakes; a thread that is closed rests no more.
         """
         self.overtaken = 0
         self.failure: BaseException | None = None
@@ -140,10 +141,11 @@ class BackgroundWorker(Generic[ItemT]):
         if item is None:
             return False
         self._began_s = began_s = time.monotonic()
+        began_on_core_s = time.thread_time()
         self._work(item)
         self._began_s = None
         del item
-        self._rest(self._rest_s(time.monotonic() - began_s))
+        self._rest(self._rest_s(time.monotonic() - began_s, time.thread_time() - began_on_core_s))
         return True
 
     def _rest(self, seconds: float) -> None:

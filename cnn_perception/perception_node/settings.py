@@ -221,8 +221,8 @@ class Settings:
     )
     views_max_share: float = parameter(
         0.25,
-        "Most of the time in which a network runs for score maps, and for unit activations, which slows the answers "
-        "that share its cores; 1 for all of it.",
+        "Most of the time in which a network runs for score maps, and for unit activations, and in which overlays and "
+        "label maps wait for a core: they slow the answers that share their cores; 1 for all of it.",
         between=(0.01, 1.0),
         live=True,
     )

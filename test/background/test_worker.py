@@ -66,8 +66,8 @@ def test_the_newest_of_each_camera_wins_and_the_cameras_take_turns():
 def test_while_the_thread_rests_newer_items_overtake_and_closing_ends_the_rest():
     took, rests = [], threading.Event()
 
-    def rest_s(seconds: float) -> float:
-        took.append(seconds)
+    def rest_s(seconds: float, on_core_s: float) -> float:
+        took.append((seconds, on_core_s))
         rests.set()
         return 3600.0
 
@@ -80,7 +80,7 @@ def test_while_the_thread_rests_newer_items_overtake_and_closing_ends_the_rest()
     assert done == ["first"]
     assert worker.close(TIMEOUT_S)
     assert (done, worker.overtaken) == (["first", "third"], 1)
-    assert all(0 <= seconds < TIMEOUT_S for seconds in took)
+    assert all(0 <= seconds < TIMEOUT_S and 0 <= on_core_s < TIMEOUT_S for seconds, on_core_s in took)
 
 
 def test_closing_finishes_what_was_offered_and_refuses_the_rest():
