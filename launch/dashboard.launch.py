@@ -50,6 +50,13 @@ def warn_of_unknown(_: LaunchContext) -> None:
         get_logger("launch").warning(text)
 
 
+def end_if_failed(context: LaunchContext) -> None:
+    """Gives `ros2 launch` an exit code because the node has failed; a larger launch that includes this file goes on."""
+    event = context.locals.event
+    if event.returncode and not context.is_shutdown and given_parameters.is_launched(sys.argv, Path(__file__)):
+        raise RuntimeError(f"{event.process_name} ended with exit code {event.returncode}")
+
+
 def make_node(context: LaunchContext) -> list[Node]:
     """Returns the node, now that the arguments are known."""
     texts = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
@@ -64,6 +71,7 @@ def make_node(context: LaunchContext) -> list[Node]:
         parameters=[given],
         additional_env=transport.environment(),
         output="screen",
+        on_exit=[OpaqueFunction(function=end_if_failed)],
     )
     return [node]
 

@@ -153,16 +153,18 @@ def make_viewer(context: LaunchContext) -> list[Node | LogInfo]:
 
 
 def _rviz(context: LaunchContext) -> Node:
-    """Returns RViz with the shipped layout, whose topics are remapped to those of the node."""
-    parts = (LaunchConfiguration(name).perform(context).strip("/") for name in ("namespace", "name"))
-    node = "/" + "/".join(part for part in parts if part)
-    overlay = topic_names.below(topic_names.NODE, topic_names.OVERLAY)
+    """Returns RViz with the shipped layout, whose topics are remapped to those of the node.
+
+    It is in the node's namespace, in which relative names are those of the node, whatever else has pushed one.
+    """
+    name = LaunchConfiguration("name").perform(context)
     return Node(
         package="rviz2",
         executable="rviz2",
+        namespace=LaunchConfiguration("namespace"),
         arguments=["-d", str(LAYOUTS / "perception.rviz")],
         remappings=[
-            (overlay, topic_names.below(node, topic_names.OVERLAY)),
+            (topic_names.below(topic_names.NODE, topic_names.OVERLAY), f"{name}/{topic_names.OVERLAY}"),
             (topic_names.IMAGE, LaunchConfiguration("image")),
         ],
         output="screen",

@@ -213,6 +213,24 @@ def test_a_full_disk_under_standard_output_is_one_line(words):
     )
 
 
+@pytest.mark.parametrize("is_full", [True, False], ids=["full disk", "reader gone"])
+def test_a_command_outlives_its_standard_error(is_full: bool):
+    if is_full:
+        error = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, error = os.pipe()
+        os.close(reader)
+    try:
+        program = [sys.executable, "-m", "cnn_perception.evaluation", "--images", "gone", "--model", "gone.onnx"]
+        command = [*program, "--output", "o", "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=error, timeout=60, check=False)
+    finally:
+        os.close(error)
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["exit_code"]) == (2, 2)
+    assert "gone" in said["error"]
+
+
 def test_whoever_reads_standard_output_may_go_and_it_may_be_closed():
     reads, writes = os.pipe()
     os.close(reads)

@@ -11,7 +11,7 @@ import numbers
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from cnn_perception.commands.ending import Done, bad_input, telling_of_end
 from cnn_perception.errors import (
@@ -68,7 +68,7 @@ def _ended(name: str, main: Main, words: Sequence[str]) -> int:
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output that a command outlives: its reader may go, as `head` does, and its disk fill up.
+    """Standard output, or error, that a command outlives: its reader may go, as `head` does, and its disk fill up.
 
     Attributes:
         failure: Why something could not be printed; None while all could.
@@ -97,20 +97,27 @@ class _Output(io.TextIOWrapper):
 
 
 def _watch_output() -> None:
-    """Makes a process's standard output one that does not end it; what its encoding has not, is printed as escapes."""
+    """Makes standard output and error ones that do not end a process; what an encoding has not, becomes escapes."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed before the command began, and no file may take its place
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 PTH123 to the end
-    given = sys.stdout
-    if isinstance(given, io.TextIOWrapper) and given is sys.__stdout__:
+    sys.stdout = _outlived(sys.stdout, sys.__stdout__)
+    sys.stderr = _outlived(sys.stderr, sys.__stderr__)
+
+
+def _outlived(given: TextIO, of_process: TextIO | None) -> TextIO:
+    """Returns what takes the place of a stream: itself where somebody has put it there, as tests do."""
+    if not isinstance(given, io.TextIOWrapper) or given is not of_process:
+        return given
+    with contextlib.suppress(OSError):
         given.flush()
-        sys.stdout = _Output(
-            given.buffer,
-            given.encoding,
-            "backslashreplace",
-            line_buffering=given.line_buffering,
-            write_through=given.write_through,
-        )
+    return _Output(
+        given.buffer,
+        given.encoding,
+        "backslashreplace",
+        line_buffering=given.line_buffering,
+        write_through=given.write_through,
+    )
 
 
 def _flushed(code: int) -> int:

@@ -175,7 +175,7 @@ def unused_launch_arguments(argv: Sequence[str], file: Path, declared: Collectio
         file: The launch file that asks. Where another one includes it the arguments are that one's to judge.
         declared: Names of all arguments that it takes, with those of the files that it includes.
     """
-    if not _launches(argv, file):
+    if not is_launched(argv, file):
         return ""
     names = dict.fromkeys(word.partition(":=")[0] for word in argv if ":=" in word)
     unknown = [name for name in names if name not in declared]
@@ -193,8 +193,8 @@ def _meant(name: str, declared: Collection[str]) -> str:
     return f" ({max(beginnings, key=len)}?)" if beginnings else nearest(name, declared)
 
 
-def _launches(argv: Sequence[str], file: Path) -> bool:
-    """Whether a command line names this launch file, by its path or by this package and its name."""
+def is_launched(argv: Sequence[str], file: Path) -> bool:
+    """Whether a command line names this launch file, by its path or by this package and its name: none includes it."""
     if _PACKAGE in argv and file.name in argv:
         return True
     path = os.path.realpath(file)

@@ -37,6 +37,17 @@ source = PythonLaunchDescriptionSource(path)
 service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)]))
 sys.exit(service.run())
 """
+RVIZ = """
+import os, sys, rclpy
+rclpy.init(args=sys.argv)
+node = rclpy.create_node("rviz")
+names = [node.resolve_topic_name(name) for name in ("/perception_node/activation/overlay", "/image_raw")]
+with open(f"{FOLDER}/written", "w") as file:
+    print(" ".join(sys.argv), *names, sep="\\n", file=file)
+os.rename(file.name, f"{FOLDER}/given")
+"""
+"""Stands in for RViz: writes what it is given, and what ROS makes of the names in the layout."""
+
 CALIBRATION = """
 image_width: 64
 image_height: 48
@@ -179,23 +190,25 @@ def test_viewer_that_is_not_installed_is_said_with_what_to_install_and_the_node_
     ]
 
 
-def test_rviz_opens_the_shipped_layout_on_the_topics_of_the_node(prefix: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("image", "shown"), [("/front/image_raw", "/front/image_raw"), ("front/image_raw", "/robot/front/image_raw")]
+)
+def test_rviz_opens_the_shipped_layout_on_the_topics_of_the_node(prefix: Path, tmp_path: Path, image: str, shown: str):
     (prefix / "share" / "ament_index" / "resource_index" / "packages" / "rviz2").touch()
     program = prefix / "lib" / "rviz2" / "rviz2"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/given\n')
+    program.write_text(f"#!{sys.executable}\nFOLDER = {str(tmp_path)!r}\n{RVIZ}")
     program.chmod(0o755)
     domain = new_domain()
-    given = ("namespace:=robot", "image:=/front/image_raw", "viewer:=rviz", f"model:={tmp_path}/gone.onnx")
+    given = ("namespace:=robot", f"image:={image}", "viewer:=rviz", f"model:={tmp_path}/gone.onnx")
     with (
         participant(domain) as ros,
         launched(prefix, domain, tmp_path / "log", "perception.launch.py", *given, "on_exit:=ignore"),
     ):
         ros.wait_for((tmp_path / "given").exists, "the start of RViz")
-        text = ros.wait_for((tmp_path / "given").read_text, "what RViz is given")
+    text = (tmp_path / "given").read_text()
     assert f"-d {ROOT}/launch/layouts/perception.rviz" in text
-    assert "/perception_node/activation/overlay:=/robot/perception_node/activation/overlay" in text
-    assert "/image_raw:=/front/image_raw" in text
+    assert text.splitlines()[1:] == ["/robot/perception_node/activation/overlay", shown]
 
 
 def test_params_file_of_the_follower_is_not_overruled_by_what_was_not_given(prefix: Path, tmp_path: Path):
@@ -204,6 +217,26 @@ def test_params_file_of_the_follower_is_not_overruled_by_what_was_not_given(pref
     given = (f"params_file:={tmp_path}/robot.yaml", "namespace:=robot")
     with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "follow.launch.py", *given):
         assert values(ros, "/robot/follow_node", "follow", "stamped") == ["person", True]
+
+
+@pytest.mark.parametrize(("is_included", "code"), [(False, 1), (True, 0)], ids=["by itself", "in a larger launch"])
+@pytest.mark.parametrize(
+    ("name", "given"), [("follow.launch.py", "cmd_vel:=/cmd_vel"), ("dashboard.launch.py", "host:=localhost")]
+)
+def test_node_that_fails_is_the_exit_code_of_its_launch_and_ends_no_larger_one(
+    prefix: Path, tmp_path: Path, name: str, given: str, is_included: bool, code: int
+):
+    larger = tmp_path / "larger.launch.py"
+    larger.write_text(
+        "from launch import LaunchDescription\n"
+        "from launch.actions import IncludeLaunchDescription\n"
+        "def generate_launch_description():\n"
+        f"    return LaunchDescription([IncludeLaunchDescription({str(ROOT / 'launch' / name)!r})])\n"
+    )
+    path = str(larger) if is_included else name
+    with launched(prefix, new_domain(), tmp_path / "log", path, given) as process:
+        assert process.wait(60) == code
+    assert "exit code 2" in (tmp_path / "log").read_text()
 
 
 def test_dashboard_shows_the_node_that_is_named_at_the_port_that_is_given(prefix: Path, tmp_path: Path):
