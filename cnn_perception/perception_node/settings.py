@@ -220,7 +220,7 @@ class Settings:
         live=True,
     )
     views_max_share: float = parameter(
-        0.25,
+        0.15,
         "Most of the time in which a network runs for score maps, and for unit activations, and in which overlays and "
         "label maps wait for a core: they slow the answers that share their cores; 1 for all of it.",
         between=(0.01, 1.0),
