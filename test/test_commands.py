@@ -243,6 +243,17 @@ def test_whoever_reads_standard_output_may_go_and_it_may_be_closed():
     assert (silent.returncode, silent.stdout.decode()) == (3, "gr\xfcn x\n")
 
 
+def test_a_command_in_a_folder_that_is_gone_says_so_in_one_line(tmp_path):
+    (tmp_path / "gone").mkdir()
+    script = f"cd gone && rmdir ../gone && {for_shell(sys.executable, '-c', PRINTING, '--json')}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the folder this was called in is gone")
+    assert line == f"error: {json.loads(done.stdout)['error']}"
+
+
 def test_what_the_locale_cannot_print_is_escaped():
     done = subprocess.run(
         [sys.executable, "-c", PRINTING], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}

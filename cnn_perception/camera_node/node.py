@@ -422,4 +422,7 @@ def _work(node: CameraNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the camera until its end, Ctrl-C or SIGTERM; returns the exit code."""
+    if text := parameters.help_of("camera_node", __doc__ or "", CameraNodeSettings, argv=argv):
+        print(text)
+        return EXIT_OK
     return process.run(CameraNode, _work, argv)

@@ -11,6 +11,7 @@ import numbers
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from cnn_perception.commands.ending import Done, bad_input, telling_of_end
@@ -62,9 +63,25 @@ def program(name: str) -> Callable[[Main], Main]:
 
 
 def _ended(name: str, main: Main, words: Sequence[str]) -> int:
+    main = _in_a_folder(main)
     if OPTION in words:
         return _answered(name, main, [word for word in words if word != OPTION])
     return _helped(main, words) if {"-h", "--help"} & {*words} else main(words)
+
+
+def _in_a_folder(main: Main) -> Main:
+    """Returns a `main` that refuses to run in a folder that is gone: nothing has an absolute path there."""
+
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            Path.cwd()
+        except OSError as error:
+            return bad_input(
+                ConfigError(f"the folder this was called in is gone ({error.strerror}); cd into one that is there")
+            )
+        return main(argv)
+
+    return run
 
 
 class _Output(io.TextIOWrapper):

@@ -280,4 +280,7 @@ def _work(node: DashboardNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Shows the node until Ctrl-C or SIGTERM; returns the exit code."""
+    if text := parameters.help_of("dashboard_node", __doc__ or "", DashboardSettings, argv=argv):
+        print(text)
+        return EXIT_OK
     return process.run(DashboardNode, _work, argv)

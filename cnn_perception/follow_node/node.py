@@ -223,4 +223,7 @@ def _work(node: FollowNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Drives until Ctrl-C or SIGTERM; returns the exit code."""
+    if text := parameters.help_of("follow_node", __doc__ or "", FollowSettings, argv=argv):
+        print(text)
+        return EXIT_OK
     return process.run(FollowNode, _work, argv)

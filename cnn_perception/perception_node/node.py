@@ -27,7 +27,7 @@ from cnn_perception.perception_node.camera_stream import declared_cameras
 from cnn_perception.perception_node.frame_processor import FrameProcessor
 from cnn_perception.perception_node.publishers import publish_diagnoses
 from cnn_perception.perception_node.reconfiguration import Reconfiguration
-from cnn_perception.perception_node.settings import LiveSettings, Settings
+from cnn_perception.perception_node.settings import CameraSettings, LiveSettings, Settings
 from cnn_perception.pipeline.isolated_load import IsolatedLoad
 from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.throttled_log import ThrottledLog
@@ -202,4 +202,7 @@ def _work(node: PerceptionNode) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the node until Ctrl-C, SIGTERM or a lifecycle shutdown; returns the exit code."""
+    if text := parameters.help_of("perception_node", __doc__ or "", Settings, CameraSettings, argv=argv):
+        print(text)
+        return EXIT_OK
     return process.run(PerceptionNode, _work, argv)

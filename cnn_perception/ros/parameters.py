@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
+import sys
+import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +28,7 @@ MOST_CHARACTERS = 4096
 """Of a text that anybody on the graph may set; Linux's longest path."""
 MOST_TEXTS = 1000
 """Of a list of them."""
+_HELP_WIDTH = 100
 _MOST_SHOWN = 4
 """Of names in a refusal."""
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -221,6 +225,35 @@ def _descriptor(item: dataclasses.Field[Any], only_at_start: bool) -> ParameterD
     elif between is not None:
         descriptor.integer_range = [IntegerRange(from_value=between[0], to_value=between[1])]
     return descriptor
+
+
+def help_of(name: str, about: str, *records: type, argv: Sequence[str] | None) -> str:
+    """Returns what a node is and which parameters it takes, where its command line asks for help; else ''.
+
+    Args:
+        name: Of the program.
+        about: Its docstring, of which the first paragraph is shown.
+        records: What it declares.
+        argv: Command line without the program's name; None takes the process's.
+    """
+    words = list(itertools.takewhile(lambda word: word != "--ros-args", sys.argv[1:] if argv is None else argv))
+    if not {"-h", "--help"} & {*words}:
+        return ""
+    usage = f"usage: {name} --ros-args [-p NAME:=VALUE]... [--params-file FILE] [-r NAME:=OTHER_NAME]..."
+    lines = [
+        usage,
+        "",
+        *textwrap.wrap(about.strip().partition("\n\n")[0], _HELP_WIDTH),
+        "",
+        "parameters, and their defaults:",
+    ]
+    for item in (item for record in records for item in dataclasses.fields(record)):
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        lines.append(f"  {item.name}: {str(default).lower() if isinstance(default, bool) else shown(default)}")
+        indent = " " * 8
+        text = item.metadata["description"]
+        lines += textwrap.wrap(text, _HELP_WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines)
 
 
 def redeclare(node: Node, name: str, value: Sequence[str], description: str) -> None:

@@ -20,7 +20,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
-from cnn_perception.commands import end_at_once
+from cnn_perception.commands import Done, end_at_once
 from cnn_perception.errors import (
     EXIT_BAD_INPUT,
     EXIT_DEFECT,
@@ -64,12 +64,16 @@ class Shutdown:
     Whoever meets it says so here and does no more, for clean-up may wait for that thread. The main thread, which spins,
     sees it, cleans up and returns the exit code. `supervise`, in a thread that does nothing else, ends the process with
     the same code where that takes too long, and because of a heartbeat that has stopped.
+
+    Attributes:
+        error: What was met first, in one line, for `--json`; empty where nothing was.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the two below where they are written; each is read whole
         self._code = EXIT_OK
         self._has_failed = False
+        self.error = ""
         self._untold = ""
         self._is_doomed = threading.Event()
         self._has_begun = threading.Event()
@@ -142,7 +146,7 @@ class Shutdown:
             try:
                 self.tell_what_is_untold()
             finally:
-                end_at_once(self.code)
+                end_at_once(self.code, self.error)
 
     def tell_what_is_untold(self) -> None:
         """Prints the reason for the end that whoever met it did not come to tell; nothing where it was told."""
@@ -201,7 +205,7 @@ def run(make_node: Callable[[Shutdown], NodeT], work: Callable[[NodeT], int], ar
         _end_by_error(shutdown, error)
     _clean_up(node, shutdown)
     shutdown.tell_what_is_untold()
-    return shutdown.code
+    return Done(shutdown.code, error=shutdown.error)
 
 
 def _made(make_node: Callable[[Shutdown], NodeT], shutdown: Shutdown) -> NodeT:
@@ -240,8 +244,9 @@ def _end_by_error(shutdown: Shutdown, error: BaseException) -> None:
 
 
 def _tell(shutdown: Shutdown, error: BaseException) -> None:
+    shutdown.error = one_line(error, LONGEST_MESSAGE) if isinstance(error, PerceptionError) else with_kind(error)
     if isinstance(error, PerceptionError):
-        print(f"error: {one_line(error, LONGEST_MESSAGE)}", file=sys.stderr)
+        print(f"error: {shutdown.error}", file=sys.stderr)
         return
     reason = f"a defect ends this process: {with_kind(error)}"
     with shutdown.telling(reason):
@@ -280,6 +285,7 @@ def fail(node: Node, log: ThrottledLog, shutdown: Shutdown, error: BaseException
     is_first = shutdown.doom(EXIT_DEFECT)  # before all else: who reads the log may hang
     try:
         if is_first:
+            shutdown.error = with_kind(error)
             reason = f"a defect in the thread {threading.current_thread().name} ends this process: {with_kind(error)}"
             with shutdown.telling(reason):
                 log.defect(error)
