@@ -61,11 +61,11 @@ class StubViewers:
 
     def __init__(self, outputs: dict[str, StubOutputs]) -> None:
         self.offered: list[tuple[list[str], str, int]] = []
-        self.limits_hz: set[float] = set()
+        self.limits: set[tuple[float, float]] = set()
         self._outputs = outputs
 
-    def offer(self, kinds: list[str], camera: str, frame: ViewedFrame, max_rate_hz: float) -> None:
-        self.limits_hz.add(max_rate_hz)
+    def offer(self, kinds: list[str], camera: str, frame: ViewedFrame, max_rate_hz: float, max_share: float) -> None:
+        self.limits.add((max_rate_hz, max_share))
         self.offered.append((kinds, camera, len(self._outputs[camera].published)))
 
 
@@ -326,7 +326,7 @@ def test_viewers_get_an_answered_frame_after_its_answer_and_what_they_want_of_it
     for camera in ("front", "rear"):
         bench.answer(bench.show(camera))
     assert bench.viewers.offered == [(["overlay", "score map"], "front", 1), ([], "rear", 1)]
-    assert bench.viewers.limits_hz == {15.0}  # the default
+    assert bench.viewers.limits == {(15.0, 0.15)}  # the defaults
 
 
 def test_frame_that_is_dropped_is_not_for_viewers_either(red_green_blue: ActiveModel):
