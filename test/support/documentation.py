@@ -207,7 +207,7 @@ def _check_program(command: Command, program: str, words: list[str]) -> None:
         name, _, value = word.partition(":=")
         _require(command, name in _parameters(program), f"no parameter {word}")
         _check_value(command, name, value, _parameters(program)[name])
-    others = set(words) - {"--ros-args", "-p", *given}
+    others = set(words) - {"--ros-args", "-p", "--help", *given}
     _require(command, not others or "--enclave" in others, f"{others} are no words of a node")
     return None
 
