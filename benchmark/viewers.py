@@ -56,8 +56,8 @@ class Onlooker:
         print(f"  seen: {pictures}", flush=True)
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.terminate()
+        """Ends the process, which has nothing to keep: on its own end it may wait for DDS for ever."""
+        self._process.kill()
         self._process.wait()
 
     def _order(self, what: str) -> dict[str, int]:
