@@ -197,7 +197,8 @@ def _train(chosen: TrainConfig) -> dict[str, Any]:
     }
     write_text(run.folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     draw(run, history, val)
-    told = [*notes(report), *(one.in_words() for one in gained), *filter(None, [gain.warning(gained)])]
+    warnings = [gain.unsteady_warning(history, len(run.data.class_names)), gain.warning(gained)]
+    told = [*notes(report), *(one.in_words() for one in gained), *filter(None, warnings)]
     if beside and beside.compared:
         told.append(beside.compared.in_words())
     html.write(run, report, predictions, fitted, [*told, *([adapted["in_words"]] if adapted else [])])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from training import distributed
 from training.calibration import embeddings
 from training.data.records import Sample
 from training.loop import probe
-from training.loop.run import Run
+from training.loop.run import EpochRecord, Run
 from training.networks.weights import classifier_name
 from training.run_files import write_text
 from training.tasks.by_name import task_of
@@ -33,6 +33,10 @@ FILE = "baseline.json"
 """What the run began with, for each validation image; a continued run has it from its start."""
 _LEAST_LEARNED = 0.1
 """Share of what is to be gained over chance below which next to nothing was learned."""
+_FEWEST_EPOCHS = 4
+"""Of fewer it cannot be told whether they jump about."""
+_LEAST_LEFT = 0.5
+"""Share of what the best epoch had learned over chance that the last one has at least where training is steady."""
 _SETTINGS = "take another --lr, which --find-lr suggests, or the settings of a --recipe"
 Qualities = dict[str, float]
 """How well each image was answered, by its path: 1 or 0 where it has one class, else minus its loss."""
@@ -125,6 +129,27 @@ def chance_warning(val: Mapping[str, Any]) -> str:
     """Returns `hardly_learned` of a network that was trained here, as a warning."""
     told = hardly_learned(val, _SETTINGS)
     return f"warning: {told}" if told else ""
+
+
+def unsteady_warning(history: Sequence[EpochRecord], classes: int) -> str:
+    """Returns what to say of a run that has lost again most of what its best epoch had learned; empty of all others.
+
+    What is kept is the best epoch: of a training that jumps about it is the luckiest jump.
+
+    Args:
+        history: Its epochs.
+        classes: How many are told apart by top-1; other metrics are not judged.
+    """
+    if len(history) < _FEWEST_EPOCHS or history[-1].metric != "top1":
+        return ""
+    best, last = max(history, key=lambda epoch: epoch.val_metric), history[-1]
+    chance = 1 / classes
+    if last.val_metric - chance >= _LEAST_LEFT * (best.val_metric - chance):
+        return ""
+    return (
+        f"warning: its training was not steady: validation top-1 {last.val_metric:.1%} in the last epoch, "
+        f"{best.val_metric:.1%} in the best, {best.epoch}; the learning rate is too high: {_SETTINGS}"
+    )
 
 
 def hardly_learned(val: Mapping[str, Any], cure: str) -> str:

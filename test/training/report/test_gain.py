@@ -14,6 +14,7 @@ from cnn_perception.errors import EXIT_OK
 from cnn_perception.image.messages import decode_file_bytes
 from cnn_perception.pipeline.preprocess import preprocess
 from training import checkpoint
+from training.loop.run import EpochRecord
 from training.networks import build
 from training.report import gain
 from training.train import main
@@ -151,3 +152,26 @@ def test_a_run_from_scratch_or_without_a_beginning_says_nothing(photos, tmp_path
     for run in (scratch, older):
         assert gain.gains(run, run.data.part("val"), scores_of(run, [1] * 8)) == []
     assert gain.warning([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("metrics", "metric", "is_warned"),
+    [
+        ([0.09, 0.25, 0.34, 0.19], "top1", True),
+        ([0.09, 0.25, 0.34, 0.23], "top1", False),
+        ([0.5, 0.9, 0.97, 0.96], "top1", False),
+        ([0.1, 0.1, 0.1, 0.1], "top1", False),
+        ([0.34, 0.19], "top1", False),
+        ([0.09, 0.25, 0.34, 0.19], "map", False),
+    ],
+    ids=["most is lost", "more than half is left", "steady", "nothing learned", "two epochs", "another metric"],
+)
+def test_a_training_whose_best_epoch_was_a_lucky_jump_is_a_warning(metrics, metric, is_warned):
+    """Ten classes: by chance 10 %, so that of 34 % in the best epoch 24 points are learned and 22 % is half of them."""
+    history = [
+        EpochRecord(epoch, "all", 3.0, 2.0, value, 2.0, value, 0.1, metric) for epoch, value in enumerate(metrics, 1)
+    ]
+    told = gain.unsteady_warning(history, 10)
+    assert bool(told) is is_warned
+    if is_warned:
+        assert "19.0% in the last epoch, 34.0% in the best, 3; the learning rate is too high" in told
