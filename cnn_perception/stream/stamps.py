@@ -127,7 +127,7 @@ class Stamps:
             FrameError: If the frame must be dropped: `too_old`, or the oddity.
         """
         invalid = self._what_is_invalid(nanosec, now_ns)
-        oddity, text = ("stamp_invalid", invalid) if invalid and now_ns > 0 else self._judge(stamp_ns, now_ns)
+        oddity, text = self._judge(stamp_ns, now_ns, invalid)
         age_s = (now_ns - stamp_ns) / 1e9
         if too_old(stamp_ns, now_ns, max_age_s):
             self._old_ages_s.append(age_s)
@@ -147,8 +147,10 @@ class Stamps:
             self._invalid = ""
         return self._invalid
 
-    def _judge(self, stamp_ns: int, now_ns: int) -> tuple[Oddity, str]:
-        """Compares a stamp with the clock and the stamps before it, and remembers it."""
+    def _judge(self, stamp_ns: int, now_ns: int, invalid: str) -> tuple[Oddity, str]:
+        """Compares a stamp with the clock and the stamps before it, and remembers it if it is a time."""
+        if invalid and now_ns > 0:
+            return "stamp_invalid", invalid
         clock_step_s = (now_ns - self._clock_ns) / 1e9
         self._clock_ns = now_ns
         steady_offset = self._offset.observe(stamp_ns, now_ns)
