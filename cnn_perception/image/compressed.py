@@ -47,7 +47,6 @@ from cnn_perception.image.file_formats import (
 )
 from cnn_perception.image.jpeg import decode_jpeg
 from cnn_perception.image.limits import FILE_PIXELS, check_exif, check_pixels, check_structure, exif_of_jpeg
-from cnn_perception.image.other_encoding import is_mosaic
 from cnn_perception.image.raw import (
     AS_SENT,
     ENCODINGS,
@@ -58,7 +57,7 @@ from cnn_perception.image.raw import (
     decode_raw,
     seen_in,
     to_uint8,
-    unnamed_mosaic,
+    unnamed_content,
     unused_bits,
 )
 
@@ -278,9 +277,13 @@ def _lost_colour(file: EncodedFile) -> tuple[ImageOddity, ...]:
 
 
 def _hidden(picture: _Picture, file: EncodedFile) -> tuple[ImageOddity, ...]:
-    """Returns that a camera's grey picture looks like a mosaic of which its message says nothing."""
-    is_told = file.of_folder or file.overrides.encoding or not is_mosaic(picture.pixels[..., 0])
-    return () if is_told else (unnamed_mosaic("the grey image file"),)
+    """Returns that a grey picture looks like something of which its message, or its file, says nothing."""
+    if file.overrides.encoding:
+        return ()
+    found = unnamed_content(
+        picture.pixels[..., 0] if picture.numbers is None else picture.numbers, "the grey image file"
+    )
+    return tuple(one for one in found if not file.of_folder or one.kind == "distances")
 
 
 def _without_effect(known: Overrides, picture: _Picture) -> Iterator[ImageOddity]:

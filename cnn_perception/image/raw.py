@@ -31,6 +31,7 @@ from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.image.other_encoding import (
     OF_PIXEL_BYTES,
     are_bytes_swapped,
+    are_distances,
     is_luma_chroma,
     is_mosaic,
     other_pixel_bytes,
@@ -208,14 +209,28 @@ def unused_bits(bits: int, what: str) -> ImageOddity:
     return ImageOddity("significant_bits_unused", text)
 
 
-def unnamed_mosaic(what: str) -> ImageOddity:
-    """Returns that something that is called grey looks like a mosaic, see `other_encoding.is_mosaic`."""
-    text = (
-        f"the pixels of {what} alternate as those of a mosaic do: its colours are lost then; mend the driver, or say "
-        "which one it is by the parameter encoding, such as bayer_rggb8, or mono8 if it is none (evaluate_bag: "
-        "--encoding)"
-    )
-    return ImageOddity("bytes_of_other_encoding", text)
+def unnamed_content(grey: _Pixels, what: str) -> tuple[ImageOddity, ...]:
+    """Returns that something that is called grey looks like something else, see `other_encoding`.
+
+    Args:
+        grey: (H, W), of 8 or 16 bits.
+        what: What the picture is called.
+    """
+    if is_mosaic(grey):
+        text = (
+            f"the pixels of {what} alternate as those of a mosaic do: its colours are lost then; mend the driver, or "
+            "say which one it is by the parameter encoding, such as bayer_rggb8, or mono8 if it is none (evaluate_bag: "
+            "--encoding)"
+        )
+        return (ImageOddity("bytes_of_other_encoding", text),)
+    if grey.dtype.itemsize == 2 and are_distances(grey):
+        text = (
+            f"the numbers of {what} are 0 in holes and nowhere near 0, as distances are, which are no picture: "
+            "subscribe to the colour image, or say mono16 by the parameter encoding if it is one (evaluate_bag: "
+            "--encoding)"
+        )
+        return (ImageOddity("distances", text),)
+    return ()
 
 
 def bits_of(encoding: str) -> int:
@@ -267,8 +282,8 @@ def _bytes_of_other_encoding(image: EncodedImage, layout: _Layout, pixels: _Pixe
             f"the numbers of {named} look as if their bytes were in the other order than is_bigendian says "
             f"({image.is_bigendian}): the picture is noise then; mend the driver"
         )
-    elif _is_grey(layout) and not image.is_known_better and is_mosaic(pixels):
-        return (unnamed_mosaic(named),)
+    elif _is_grey(layout) and not image.is_known_better:
+        return unnamed_content(pixels, named)
     return (ImageOddity("bytes_of_other_encoding", text),) if text else ()
 
 
