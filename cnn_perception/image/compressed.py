@@ -80,6 +80,8 @@ _TURNED_BY_HEIF = "original_orientation"
 """Where pillow-heif says what it has undone."""
 _WHOLE_UNDER_ALPHA = ("PNG", "TIFF", "BMP")
 """Of these files transparent pixels have the colours that they were given."""
+_ANIMATED = ("PNG", "WEBP", "GIF")
+"""Files that can be animations; those of several pages are none."""
 _PREVIEW = 254
 """The tag of a TIFF whose lowest bit says that a picture is a smaller one of another. Source: TIFF 6.0."""
 _BITS = 258
@@ -448,7 +450,18 @@ def _loaded(content: bytes, kind: str, file: EncodedFile) -> _Picture:
         is_grey = len(picture.getbands()) == 1 and picture.mode != "P"
         turned = before in _UPRIGHT or image.info.get(_TURNED_BY_HEIF, 1) in _UPRIGHT
         pixels, odd = _flatten(picture, kind, is_alpha_meant=file.of_folder)
-        return _Picture(pixels, is_grey, after, turned, numbers, bits, (*oddities, *odd))
+        more = _others_in(image, kind) if file.of_folder else ()
+        return _Picture(pixels, is_grey, after, turned, numbers, bits, (*oddities, *odd, *more))
+
+
+def _others_in(image: Image.Image, kind: str) -> tuple[ImageOddity, ...]:
+    """Returns that a file is an animation of which one picture is taken; its picture is gone afterwards."""
+    try:
+        is_animated = kind in _ANIMATED and getattr(image, "is_animated", False)
+    except Exception:  # of damage in the pictures after the first, which nobody needs
+        is_animated = False
+    text = f"the {kind} is an animation, of which the first picture is taken; save its pictures as files, or as a video"
+    return (ImageOddity("animation", text),) if is_animated else ()
 
 
 def _refuse_preview(image: Image.Image) -> None:
