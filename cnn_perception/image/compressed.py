@@ -55,6 +55,7 @@ from cnn_perception.image.raw import (
     Overrides,
     bits_of,
     decode_raw,
+    has_two_bytes,
     seen_in,
     to_uint8,
     unnamed_content,
@@ -74,6 +75,10 @@ _GREY_ENCODINGS = ("mono", "8UC1", "16UC1", "32FC1", "64FC1")
 _OF_GREY = ("mono", "8UC1", "16UC1", "bayer_")
 _OF_COLOURS = ("rgb", "bgr")
 """Beginnings of those that can be known better of grey and of coloured files."""
+_MOST_OF_FEW_BITS = 63
+"""Of 255: what the largest number of 14 bits in 16 becomes."""
+_NEARLY_WHITE = 250
+"""Of 255: JPEG blurs."""
 _PNG_EXIF = b"eXIf"
 """The chunk that says how a PNG is turned."""
 _TURNED_BY_HEIF = "original_orientation"
@@ -201,7 +206,8 @@ def decode_file(file: EncodedFile) -> Decoded:
         )
     elif known.encoding.startswith("bgr"):
         picture = dataclasses.replace(picture, pixels=np.asarray(cv2.cvtColor(picture.pixels, cv2.COLOR_BGR2RGB)))
-    return _upright(dataclasses.replace(picture, oddities=(*picture.oddities, *_without_effect(known, picture))))
+    more = (*_lost_bits(picture, file), *_without_effect(known, picture))
+    return _upright(dataclasses.replace(picture, oddities=(*picture.oddities, *more)))
 
 
 def decode_content(data: bytes | memoryview) -> Decoded:
@@ -276,6 +282,29 @@ def _lost_colour(file: EncodedFile) -> tuple[ImageOddity, ...]:
         "the compression, or subscribe to the raw images"
     )
     return (ImageOddity("colour_lost", text),)
+
+
+def _lost_bits(picture: _Picture, file: EncodedFile) -> tuple[ImageOddity, ...]:
+    """Returns that numbers of 16 bits were compressed to 8 by which next to nothing of the picture is left.
+
+    Of grey ones image_transport makes a JPEG in which all above 255 are white, for OpenCV does so; of others, and
+    where cv_bridge converts them, the highest 8 bits are kept, which are near 0 where a camera uses the lower ones.
+    """
+    encoding, _, target = file.format.partition(";")
+    encoding = encoding.strip()
+    if picture.numbers is not None or "compressed" not in target or not has_two_bytes(encoding):
+        return ()
+    brightest = int(picture.pixels.max())
+    is_white = float(np.median(picture.pixels[::8, ::8])) >= _NEARLY_WHITE
+    if not is_white and brightest > _MOST_OF_FEW_BITS:
+        return ()
+    left = "most of them are white" if is_white else f"none is above {brightest}, nearly black"
+    text = (
+        f"the camera's images are {encoding}, of which compressing has left 8 bits ({file.format[:60]!r}): {left}; "
+        "subscribe to the raw images, or have the transport write PNG; if they are distances, which are no picture, "
+        "subscribe to the colour image"
+    )
+    return (ImageOddity("bits_lost", text),)
 
 
 def _hidden(picture: _Picture, file: EncodedFile) -> tuple[ImageOddity, ...]:

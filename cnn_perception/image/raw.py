@@ -239,6 +239,12 @@ def bits_of(encoding: str) -> int:
     return 0 if layout is None else layout.bits
 
 
+def has_two_bytes(encoding: str) -> bool:
+    """Returns whether the numbers of an encoding, by its name, have 16 bits, of which not all need be used."""
+    layout = _LAYOUTS.get(encoding)
+    return layout is not None and layout.channel == "u2"
+
+
 def _padded_rows(image: EncodedImage) -> tuple[ImageOddity, ...]:
     """Returns that the bytes after the rows may be padding in them, by which each row would begin later than `step`."""
     more = memoryview(image.data).nbytes - image.height * image.step
