@@ -32,6 +32,7 @@ from cnn_perception.image.other_encoding import (
     OF_PIXEL_BYTES,
     are_bytes_swapped,
     are_distances,
+    are_sides_exchanged,
     is_luma_chroma,
     is_mosaic,
     other_pixel_bytes,
@@ -275,6 +276,13 @@ def _bytes_of_other_encoding(image: EncodedImage, layout: _Layout, pixels: _Pixe
     """Returns that rows of the right length hold what looks like another encoding than the one that is named."""
     named = _named(image)
     text = ""
+    is_dense = image.step == image.width * layout.pixel_bytes
+    if is_dense and layout.channel in ("u1", "u2") and are_sides_exchanged(pixels):
+        text = (
+            f"the rows of {named} look as if they had {image.height} pixels: width and height are exchanged, and the "
+            "picture is sheared then; mend the driver"
+        )
+        return (ImageOddity("sides_exchanged", text),)
     if layout in (_UYVY, _YUYV):
         other = "yuv422_yuy2" if layout is _UYVY else "uyvy"
         luma, chroma = (pixels[..., 1], pixels[..., 0]) if layout is _UYVY else (pixels[..., 0], pixels[..., 1])

@@ -283,3 +283,40 @@ def test_pictures_of_16_bits_are_no_distances(name: str):
     if name not in ("thermal", "classes"):
         assert (numbers == 0).mean() > 0.05
     assert kinds(grey_16(np.ascontiguousarray(numbers), "16UC1")) == []
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "mono8", "mono16", "8UC1", "yuv422_yuy2"])
+def test_exchanged_width_and_height_are_told_and_right_ones_are_not(encoding: str):
+    buffer = {
+        "rgba8": rgba(255),
+        "mono8": GREY,
+        "8UC1": GREY,
+        "mono16": (GREY.astype("<u2") * 257).view(np.uint8),
+        "yuv422_yuy2": yuyv(),
+    }.get(encoding, RGB)
+    right = image(buffer, encoding)
+    assert kinds(right) == []
+    step = right.step // WIDTH * HEIGHT
+    exchanged = dataclasses.replace(right, height=WIDTH, width=HEIGHT, step=step)
+    (odd,) = decode_frame(exchanged).seen.oddities
+    assert odd.kind == "sides_exchanged"
+    assert f"look as if they had {WIDTH} pixels" in odd.text
+
+
+ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
+PATTERNS = {
+    "darker downwards": ROWS * 2,
+    "darker to the right": COLUMNS * 1.9,
+    "stripes across": ROWS // 2 % 2 * 200,
+    "stripes across, of a row each": ROWS % 2 * 200,
+    "stripes down": COLUMNS // 3 % 2 * 200,
+    "a fence whose bars are as far apart as the image is high": np.sin(COLUMNS / HEIGHT * 2 * np.pi * 8) * 100 + 128,
+    "a chessboard": (ROWS + COLUMNS) % 2 * 200,
+    "slanted stripes": np.sin((ROWS + COLUMNS) / 5) * 100 + 128,
+    "noise in each row": np.repeat(_RNG.integers(0, 255, (HEIGHT, 1)), WIDTH, axis=1),
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_of_patterns_nothing_is_said_of_width_and_height(pattern: str):
+    assert "sides_exchanged" not in kinds(image(PATTERNS[pattern].astype(np.uint8), "mono8"))
