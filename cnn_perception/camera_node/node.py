@@ -23,12 +23,14 @@ from std_msgs.msg import Header
 
 from cnn_perception import memory
 from cnn_perception.camera_node.calibration_file import fitted, read_calibration
+from cnn_perception.camera_node.image_files import ImageFiles
+from cnn_perception.camera_node.pace import Pace
 from cnn_perception.camera_node.video_file import HIGHEST_RATE_HZ, Lack, VideoFile, to_rgb
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, DataError, FrameError, printable
 from cnn_perception.files import expanded, require_reachable
 from cnn_perception.image.file_formats import HEAD_BYTES, file_format, has_picture_suffix, is_picture
 from cnn_perception.image.listing import image_files, in_words, visible_folders
-from cnn_perception.image.messages import RgbImage, read_image
+from cnn_perception.image.messages import RgbImage
 from cnn_perception.image.raw import check_size
 from cnn_perception.ros import given_parameters, parameters, process, topics
 from cnn_perception.ros.image_messages import IMAGE_TRANSPORTS, to_jpeg, to_rgb_image
@@ -117,6 +119,8 @@ class FrameSource:
         preload: bool = False,
         size: tuple[int, int] | None = None,
         say: Callable[[str], object] = lambda _: None,
+        *,
+        is_calibrated: bool = False,
     ) -> None:
         """Opens the source.
 
@@ -126,6 +130,7 @@ class FrameSource:
             preload: Hold all frames in memory.
             size: (width, height) that every frame is resized to; None keeps it.
             say: Is told that a folder is listed, which may take long, and what of it is passed over.
+            is_calibrated: Whether a calibration is published with the frames.
 
         Raises:
             ConfigError: If there is no such user as in `~user`.
@@ -148,6 +153,7 @@ class FrameSource:
         self._size = size
         self.is_device = source.isdecimal() or path.is_char_device()
         self._files: list[Path] = []
+        self._images = ImageFiles(is_calibrated)
         self._capture: cv2.VideoCapture | None = None
         self._video: VideoFile | None = None
         if path.is_dir() and not self.is_device:
@@ -172,6 +178,11 @@ class FrameSource:
         self._loop = loop and not self.is_device
         preloaded = self._preloaded() if preload and not self.is_device else None
         self._frames = self._all_frames(preloaded)
+
+    @property
+    def odd(self) -> Sequence[str]:
+        """What is odd about the image files so far, a line for each kind."""
+        return self._images.odd
 
     def read(self) -> RgbImage | None:
         """Returns the next frame, (H, W, 3) uint8; None at the end.
@@ -232,7 +243,7 @@ class FrameSource:
         """Yields every frame once, from the first on."""
         for path in self._files:
             try:
-                yield self._resized(read_image(path))
+                yield self._resized(self._images.read(path))
             except FrameError as error:
                 self._skip(str(error))
         if self._video is not None:
@@ -307,7 +318,9 @@ class CameraNode(parameters.ParameterNode):
         self._calibration = read_calibration(url) if url else None  # a bad one is refused before anything is published
         size = (self._settings.width, self._settings.height) if self._settings.width else None
         say = self.get_logger().info
-        self._source = FrameSource(self._settings.source, self._settings.loop, self._settings.preload, size, say)
+        self._source = FrameSource(
+            self._settings.source, self._settings.loop, self._settings.preload, size, say, is_calibrated=bool(url)
+        )
         self._is_compressed = self._settings.image_transport == "compressed"
         message_type = CompressedImage if self._is_compressed else Image
         images = self.resolve_topic_name("image_raw", only_expand=True)  # rclpy remaps what it is given
@@ -319,7 +332,7 @@ class CameraNode(parameters.ParameterNode):
         self._camera_infos = self.create_publisher(CameraInfo, camera_info, _image_qos())
         self._camera_info: CameraInfo | None = None
         self._published = 0
-        self._logged_skips = 0
+        self._logged_skips = self._logged_oddities = 0
         self._is_lack_logged = False
         self._messages: dict[int, Image | CompressedImage] = {}
         rate_hz = self._settings.rate_hz or self._source.rate_hz
@@ -331,23 +344,38 @@ class CameraNode(parameters.ParameterNode):
         self.get_logger().info(f"{self._settings.source} at {rate_hz:g} Hz on {self._images.topic_name}")
         self._log = ThrottledLog(self.get_logger())
         self._seen_ns = -1
-        self._waiting_s = 0.0
+        self._waiting_s = self._late_s = 0.0
+        self._pace = Pace(rate_hz)
         # A steady clock: what is waited for may be the other one.
         self.create_timer(_LOOK_S, self._look_for_what_lacks, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _look_for_what_lacks(self) -> None:
         """Says what the camera waits for, where that lasts: without a word it would look as if it hung."""
-        reason = self._waits_for()
+        before_ns, self._seen_ns = self._seen_ns, self.get_clock().now().nanoseconds
+        self._look_at_pace((self._seen_ns - before_ns) / 1e9)
+        reason = self._waits_for(is_still=self._seen_ns == before_ns)
         self._waiting_s = self._waiting_s + _LOOK_S if reason else 0.0
         if not reason:
             self._log.is_over("waits", "the camera waits no longer")
         elif self._waiting_s >= _PATIENCE_S:
             self._log.lasts("waits", f"the camera waits {reason}")
 
-    def _waits_for(self) -> str:
-        """Returns without what no frame is published; empty where nothing lacks."""
-        before_ns, self._seen_ns = self._seen_ns, self.get_clock().now().nanoseconds
-        if self.get_parameter("use_sim_time").value and self._seen_ns == before_ns:
+    def _look_at_pace(self, elapsed_s: float) -> None:
+        """Says where a file is shown slowly, and that lasts; a device has the time that it has."""
+        late = "" if self._source.is_device else self._pace.observe(elapsed_s, self._published)
+        self._late_s = self._late_s + _LOOK_S if late else 0.0
+        if not late:
+            self._log.is_over("late", "the camera keeps its rate")
+        elif self._late_s >= _PATIENCE_S:
+            self._log.lasts("late", f"the camera {late}")
+
+    def _waits_for(self, *, is_still: bool) -> str:
+        """Returns without what no frame is published; empty where nothing lacks.
+
+        Args:
+            is_still: Whether the node's clock stands still.
+        """
+        if self.get_parameter("use_sim_time").value and is_still:
             clocks = self.get_publishers_info_by_topic("/clock")
             who = f"published by {topics.in_words(clocks)}" if clocks else "nobody publishes it"
             return f"for /clock, which stands still: {who}; start or resume the simulation, or leave out use_sim_time"
@@ -371,6 +399,9 @@ class CameraNode(parameters.ParameterNode):
         for text in self._source.skipped[self._logged_skips :]:
             self.get_logger().warning(f"skipped {text}")
         self._logged_skips = len(self._source.skipped)
+        for text in self._source.odd[self._logged_oddities :]:
+            self.get_logger().warning(printable(text))
+        self._logged_oddities = len(self._source.odd)
         lack = self._source.lack
         if lack is not None and not self._is_lack_logged:
             self._is_lack_logged = True

@@ -21,7 +21,7 @@ from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, offered_reliability
 from cnn_perception.ros.topics import UNNAMED_NODE, is_rectified, node_of
 from cnn_perception.ros.transport import name_in_use, remedy_of_loss
-from cnn_perception.stream.stamps import Stamps
+from cnn_perception.stream.stamps import Stamps, has_too_many, invalid_text
 
 IMAGE_TYPES: Mapping[str, type[Image | CompressedImage]] = {
     "sensor_msgs/msg/Image": Image,
@@ -151,6 +151,7 @@ class ReceivedFrames:
         duration_s: How long the subscription lasted, in seconds.
         latest: The newest message.
         times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock.
+        invalid: Of each stamp that is no time, what its field nanosec held.
         is_reliable: Whether it was subscribed so.
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
         is_numbered: Whether the middleware numbers its messages, so that it can be known.
@@ -163,6 +164,7 @@ class ReceivedFrames:
     duration_s: float = 0.0
     latest: Any = None
     times_ns: list[tuple[int, int]] = field(default_factory=list)
+    invalid: list[int] = field(default_factory=list)
     is_reliable: bool = False
     sent: int = 0
     is_numbered: bool = True
@@ -217,6 +219,8 @@ class FrameListener:
         stamp = message.header.stamp
         now_ns = self._node.get_clock().now().nanoseconds
         self._received.times_ns.append((nanoseconds(stamp), now_ns))
+        if has_too_many(stamp.nanosec):
+            self._received.invalid.append(stamp.nanosec)
         self._received.latest = message
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
@@ -261,6 +265,16 @@ def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
 
 
 def _check_headers(subject: str, frames: ReceivedFrames) -> Iterator[Finding]:
+    if frames.invalid:
+        text = invalid_text(frames.invalid[-1])
+        yield Finding("warn", subject, f"stamp_invalid in {len(frames.invalid)} of {len(frames.times_ns)}: {text}")
+    else:
+        yield from _check_stamps(subject, frames)
+    if not frames.latest.header.frame_id:
+        yield Finding("warn", subject, "frame_id is empty", "set the camera's frame, or nothing can be placed in space")
+
+
+def _check_stamps(subject: str, frames: ReceivedFrames) -> Iterator[Finding]:
     stamps = Stamps()
     verdicts = [stamps.check(*times_ns, policy="accept", max_age_s=0.0) for times_ns in frames.times_ns]
     for oddity in dict.fromkeys(verdict.oddity for verdict in verdicts if verdict.oddity):
@@ -272,8 +286,6 @@ def _check_headers(subject: str, frames: ReceivedFrames) -> Iterator[Finding]:
         yield Finding("warn", subject, f"they are {min(ages_s):.1f} s old when they arrive", remedy)
     elif ages_s:
         yield Finding("ok", subject, f"{max(ages_s) * 1e3:.0f} ms old at most when they arrive")
-    if not frames.latest.header.frame_id:
-        yield Finding("warn", subject, "frame_id is empty", "set the camera's frame, or nothing can be placed in space")
 
 
 def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Iterator[Finding]:

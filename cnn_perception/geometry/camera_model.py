@@ -55,6 +55,8 @@ puts the centre of its images there."""
 _MIDDLE = (0.35, 0.65)
 """Shares of the width and height between which a lens is centred, at least in one of the two: a matrix of images half
 as large, such as of binned ones, puts the centre of its images at 0.25 of both."""
+_SWAPPED = 0.06
+"""Of the width and height, from the middle: so near is the centre of a lens whose column and row are exchanged."""
 _COEFFICIENT_COUNTS = (0, 4, 5, 8, 12, 14)
 """How many a polynomial can have. Source: OpenCV, documentation of cv::projectPoints."""
 _UNDISTORTED: tuple[Distortion, Numbers] = ("none", np.empty(0))
@@ -274,6 +276,12 @@ def _check_proportions(matrix: Numbers, width: int, height: int, name: str) -> N
         raise ConfigError(
             f"{name} has its principal point at ({centre[0]:.6g}, {centre[1]:.6g}), not in the midst of images of "
             f"{width}x{height}: it is of another size, or of no calibration; publish it for this size"
+        )
+    is_amid = (centre > _MIDDLE[0] * sides) & (centre < _MIDDLE[1] * sides)
+    if not is_amid.all() and np.allclose(centre[::-1] / sides, 0.5, rtol=0.0, atol=_SWAPPED):
+        raise ConfigError(
+            f"{name} has its principal point at ({centre[0]:.6g}, {centre[1]:.6g}) in images of {width}x{height}: its "
+            "column and row are exchanged, or width and height are; mend the driver"
         )
     for kind, is_off in (("smaller", centre < _MIDDLE[0] * sides), ("larger", centre > _MIDDLE[1] * sides)):
         if is_off.all():

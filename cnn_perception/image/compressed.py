@@ -47,7 +47,6 @@ from cnn_perception.image.file_formats import (
 )
 from cnn_perception.image.jpeg import decode_jpeg
 from cnn_perception.image.limits import FILE_PIXELS, check_exif, check_pixels, check_structure, exif_of_jpeg
-from cnn_perception.image.other_encoding import is_mosaic
 from cnn_perception.image.raw import (
     AS_SENT,
     ENCODINGS,
@@ -56,9 +55,10 @@ from cnn_perception.image.raw import (
     Overrides,
     bits_of,
     decode_raw,
+    has_two_bytes,
     seen_in,
     to_uint8,
-    unnamed_mosaic,
+    unnamed_content,
     unused_bits,
 )
 
@@ -75,12 +75,18 @@ _GREY_ENCODINGS = ("mono", "8UC1", "16UC1", "32FC1", "64FC1")
 _OF_GREY = ("mono", "8UC1", "16UC1", "bayer_")
 _OF_COLOURS = ("rgb", "bgr")
 """Beginnings of those that can be known better of grey and of coloured files."""
+_MOST_OF_FEW_BITS = 63
+"""Of 255: what the largest number of 14 bits in 16 becomes."""
+_NEARLY_WHITE = 250
+"""Of 255: JPEG blurs."""
 _PNG_EXIF = b"eXIf"
 """The chunk that says how a PNG is turned."""
 _TURNED_BY_HEIF = "original_orientation"
 """Where pillow-heif says what it has undone."""
 _WHOLE_UNDER_ALPHA = ("PNG", "TIFF", "BMP")
 """Of these files transparent pixels have the colours that they were given."""
+_ANIMATED = ("PNG", "WEBP", "GIF")
+"""Files that can be animations; those of several pages are none."""
 _PREVIEW = 254
 """The tag of a TIFF whose lowest bit says that a picture is a smaller one of another. Source: TIFF 6.0."""
 _BITS = 258
@@ -200,7 +206,8 @@ def decode_file(file: EncodedFile) -> Decoded:
         )
     elif known.encoding.startswith("bgr"):
         picture = dataclasses.replace(picture, pixels=np.asarray(cv2.cvtColor(picture.pixels, cv2.COLOR_BGR2RGB)))
-    return _upright(dataclasses.replace(picture, oddities=(*picture.oddities, *_without_effect(known, picture))))
+    more = (*_lost_bits(picture, file), *_without_effect(known, picture))
+    return _upright(dataclasses.replace(picture, oddities=(*picture.oddities, *more)))
 
 
 def decode_content(data: bytes | memoryview) -> Decoded:
@@ -277,10 +284,37 @@ def _lost_colour(file: EncodedFile) -> tuple[ImageOddity, ...]:
     return (ImageOddity("colour_lost", text),)
 
 
+def _lost_bits(picture: _Picture, file: EncodedFile) -> tuple[ImageOddity, ...]:
+    """Returns that numbers of 16 bits were compressed to 8 by which next to nothing of the picture is left.
+
+    Of grey ones image_transport makes a JPEG in which all above 255 are white, for OpenCV does so; of others, and
+    where cv_bridge converts them, the highest 8 bits are kept, which are near 0 where a camera uses the lower ones.
+    """
+    encoding, _, target = file.format.partition(";")
+    encoding = encoding.strip()
+    if picture.numbers is not None or "compressed" not in target or not has_two_bytes(encoding):
+        return ()
+    brightest = int(picture.pixels.max())
+    is_white = float(np.median(picture.pixels[::8, ::8])) >= _NEARLY_WHITE
+    if not is_white and brightest > _MOST_OF_FEW_BITS:
+        return ()
+    left = "most of them are white" if is_white else f"none is above {brightest}, nearly black"
+    text = (
+        f"the camera's images are {encoding}, of which compressing has left 8 bits ({file.format[:60]!r}): {left}; "
+        "subscribe to the raw images, or have the transport write PNG; if they are distances, which are no picture, "
+        "subscribe to the colour image"
+    )
+    return (ImageOddity("bits_lost", text),)
+
+
 def _hidden(picture: _Picture, file: EncodedFile) -> tuple[ImageOddity, ...]:
-    """Returns that a camera's grey picture looks like a mosaic of which its message says nothing."""
-    is_told = file.of_folder or file.overrides.encoding or not is_mosaic(picture.pixels[..., 0])
-    return () if is_told else (unnamed_mosaic("the grey image file"),)
+    """Returns that a grey picture looks like something of which its message, or its file, says nothing."""
+    if file.overrides.encoding:
+        return ()
+    found = unnamed_content(
+        picture.pixels[..., 0] if picture.numbers is None else picture.numbers, "the grey image file"
+    )
+    return tuple(one for one in found if not file.of_folder or one.kind == "distances")
 
 
 def _without_effect(known: Overrides, picture: _Picture) -> Iterator[ImageOddity]:
@@ -445,7 +479,18 @@ def _loaded(content: bytes, kind: str, file: EncodedFile) -> _Picture:
         is_grey = len(picture.getbands()) == 1 and picture.mode != "P"
         turned = before in _UPRIGHT or image.info.get(_TURNED_BY_HEIF, 1) in _UPRIGHT
         pixels, odd = _flatten(picture, kind, is_alpha_meant=file.of_folder)
-        return _Picture(pixels, is_grey, after, turned, numbers, bits, (*oddities, *odd))
+        more = _others_in(image, kind) if file.of_folder else ()
+        return _Picture(pixels, is_grey, after, turned, numbers, bits, (*oddities, *odd, *more))
+
+
+def _others_in(image: Image.Image, kind: str) -> tuple[ImageOddity, ...]:
+    """Returns that a file is an animation of which one picture is taken; its picture is gone afterwards."""
+    try:
+        is_animated = kind in _ANIMATED and getattr(image, "is_animated", False)
+    except Exception:  # of damage in the pictures after the first, which nobody needs
+        is_animated = False
+    text = f"the {kind} is an animation, of which the first picture is taken; save its pictures as files, or as a video"
+    return (ImageOddity("animation", text),) if is_animated else ()
 
 
 def _refuse_preview(image: Image.Image) -> None:

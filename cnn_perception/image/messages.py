@@ -40,6 +40,7 @@ __all__ = [
     "decode_frame",
     "encoded_from_message",
     "nanoseconds",
+    "read_decoded",
     "read_image",
     "way_out",
 ]
@@ -128,8 +129,13 @@ def read_image(path: Path | str) -> RgbImage:
     Raises:
         FrameError: By `reason`: `unreadable` if the file cannot be opened, otherwise as `decode_file_bytes`.
     """
+    return read_decoded(path).image
+
+
+def read_decoded(path: Path | str) -> Decoded:
+    """Reads an image file as `read_image` does, and tells what is odd about it."""
     try:
-        return decode_file_bytes(read_picture(Path(path)))
+        return decode_file(EncodedFile.from_folder(read_picture(Path(path))))
     except OSError as error:
         raise FrameError("unreadable", f"{path}: cannot be read ({error.strerror})") from None
     except FrameError as error:

@@ -11,7 +11,9 @@ without colours labelled as mono8.
 Rows of the right length may hold their bytes in another order, or a mosaic in place of grey. Measured on 224
 photographs, each as it is, with noise, dark, blurred, smaller, with more and without colours: nothing is said of one
 that is right; of those that are mislabelled nearly all of YUV and of numbers of 16 bits are told, and two mosaics in
-three. Without colours a mosaic is a grey picture, and right.
+three. Without colours a mosaic is a grey picture, and right. Of 392 photographs, each as it is, with noise, blurred,
+grey and small, none that is right is told to have width and height exchanged, and 97 in 100 that have it are. Numbers
+of 16 bits may be distances, which have no name of their own among the encodings.
 """
 
 from __future__ import annotations
@@ -40,6 +42,16 @@ _FEWEST_COLUMNS = 32
 """Of fewer there are too few neighbours to tell."""
 _CLEARLY = 0.7
 """The bytes differ by less than this share at the other encoding's distance where they are of it."""
+_ASIDE = 8
+"""So many pixels beside the one below it another is hardly like it; an even number, for mosaics."""
+_LEAST_ZEROS = 0.01
+"""Share of what a depth camera has not measured; it is more in nearly every image."""
+_EDGES_OF_BORDER = 2.0
+"""So many has a row of a picture that has a black border."""
+_FEWEST_DISTANCES = 32
+"""Drawings and label maps have fewer numbers."""
+_STEPS_TO_FIRST = 64
+"""Distances begin at least so many steps from 0: depth cameras measure from 7 cm on, in millimetres or less."""
 _MOST_ROWS_OF_ORDER = 24
 """So many are looked at of every image that may be in another order: it takes a tenth of a millisecond."""
 
@@ -106,6 +118,48 @@ def is_mosaic(grey: _Numbers) -> bool:
     if not across_next_but_one < _CLEARLY * across:
         return False
     return bool(np.abs(third - first).mean() < _CLEARLY * np.abs(second - first).mean())
+
+
+def are_sides_exchanged(pixels: _Numbers) -> bool:
+    """Returns whether (H, W) or (H, W, C) pixels of rows without padding are those of W rows of H pixels.
+
+    The pixel below is as far away as a row is long: there pixels resemble each other most, and more than those a few
+    pixels beside it. In stripes, which look the same at any distance along them, they do not.
+    """
+    height, width = pixels.shape[:2]
+    row = np.ascontiguousarray(pixels).reshape(height * width, -1)
+    farthest = max(height, width) + _ASIDE
+    if height == width or min(height, width) < _FEWEST_COLUMNS or len(row) < 2 * farthest:
+        return False
+    starts = np.linspace(0, len(row) - farthest - _FEWEST_COLUMNS, _MOST_ROWS, dtype=np.int64)
+    places = (starts[:, np.newaxis] + np.arange(_FEWEST_COLUMNS)).ravel()
+    here = row[places].astype(np.int32)
+
+    def difference(far: int) -> float:
+        return float(np.abs(row[places + far] - here).mean())
+
+    exchanged = difference(height)
+    if not exchanged < _CLEARLY * difference(width):
+        return False
+    return exchanged < _CLEARLY * min(difference(height - _ASIDE), difference(height + _ASIDE))
+
+
+def are_distances(numbers: _Numbers) -> bool:
+    """Returns whether (H, W) numbers of 16 bits are the distances that a depth camera measures, and no picture.
+
+    Where it measures none it says 0, in holes all over the image, and no distance is near 0, for it has a least one. In
+    a picture with black in it there are the darkest greys, too, whatever the steps between its numbers are. What is
+    black around it, as after it was rectified, is no hole.
+    """
+    rows = numbers[:: max(1, len(numbers) // _MOST_ROWS)].astype(np.uint16)
+    is_zero = rows == 0
+    if rows.shape[1] < _FEWEST_COLUMNS or not _LEAST_ZEROS <= is_zero.mean() < 1.0:
+        return False
+    edges = float((is_zero[:, 1:] != is_zero[:, :-1]).sum(axis=1).mean())
+    found = np.flatnonzero(np.bincount(rows.ravel()))[1:]
+    if edges <= _EDGES_OF_BORDER or len(found) < _FEWEST_DISTANCES:
+        return False
+    return bool(found[0] >= _STEPS_TO_FIRST * np.diff(found).min())
 
 
 def _differences(numbers: _Numbers) -> tuple[float, float]:

@@ -31,6 +31,8 @@ from cnn_perception.image.decoded import Decoded, ImageOddity, RgbImage, Seen
 from cnn_perception.image.other_encoding import (
     OF_PIXEL_BYTES,
     are_bytes_swapped,
+    are_distances,
+    are_sides_exchanged,
     is_luma_chroma,
     is_mosaic,
     other_pixel_bytes,
@@ -208,20 +210,40 @@ def unused_bits(bits: int, what: str) -> ImageOddity:
     return ImageOddity("significant_bits_unused", text)
 
 
-def unnamed_mosaic(what: str) -> ImageOddity:
-    """Returns that something that is called grey looks like a mosaic, see `other_encoding.is_mosaic`."""
-    text = (
-        f"the pixels of {what} alternate as those of a mosaic do: its colours are lost then; mend the driver, or say "
-        "which one it is by the parameter encoding, such as bayer_rggb8, or mono8 if it is none (evaluate_bag: "
-        "--encoding)"
-    )
-    return ImageOddity("bytes_of_other_encoding", text)
+def unnamed_content(grey: _Pixels, what: str) -> tuple[ImageOddity, ...]:
+    """Returns that something that is called grey looks like something else, see `other_encoding`.
+
+    Args:
+        grey: (H, W), of 8 or 16 bits.
+        what: What the picture is called.
+    """
+    if is_mosaic(grey):
+        text = (
+            f"the pixels of {what} alternate as those of a mosaic do: its colours are lost then; mend the driver, or "
+            "say which one it is by the parameter encoding, such as bayer_rggb8, or mono8 if it is none (evaluate_bag: "
+            "--encoding)"
+        )
+        return (ImageOddity("bytes_of_other_encoding", text),)
+    if grey.dtype.itemsize == 2 and are_distances(grey):
+        text = (
+            f"the numbers of {what} are 0 in holes and nowhere near 0, as distances are, which are no picture: "
+            "subscribe to the colour image, or say mono16 by the parameter encoding if it is one (evaluate_bag: "
+            "--encoding)"
+        )
+        return (ImageOddity("distances", text),)
+    return ()
 
 
 def bits_of(encoding: str) -> int:
     """Returns how many of 16 bits are used, by the name of an encoding; 0 where it does not say."""
     layout = _LAYOUTS.get(encoding)
     return 0 if layout is None else layout.bits
+
+
+def has_two_bytes(encoding: str) -> bool:
+    """Returns whether the numbers of an encoding, by its name, have 16 bits, of which not all need be used."""
+    layout = _LAYOUTS.get(encoding)
+    return layout is not None and layout.channel == "u2"
 
 
 def _padded_rows(image: EncodedImage) -> tuple[ImageOddity, ...]:
@@ -254,6 +276,13 @@ def _bytes_of_other_encoding(image: EncodedImage, layout: _Layout, pixels: _Pixe
     """Returns that rows of the right length hold what looks like another encoding than the one that is named."""
     named = _named(image)
     text = ""
+    is_dense = image.step == image.width * layout.pixel_bytes
+    if is_dense and layout.channel in ("u1", "u2") and are_sides_exchanged(pixels):
+        text = (
+            f"the rows of {named} look as if they had {image.height} pixels: width and height are exchanged, and the "
+            "picture is sheared then; mend the driver"
+        )
+        return (ImageOddity("sides_exchanged", text),)
     if layout in (_UYVY, _YUYV):
         other = "yuv422_yuy2" if layout is _UYVY else "uyvy"
         luma, chroma = (pixels[..., 1], pixels[..., 0]) if layout is _UYVY else (pixels[..., 0], pixels[..., 1])
@@ -267,8 +296,8 @@ def _bytes_of_other_encoding(image: EncodedImage, layout: _Layout, pixels: _Pixe
             f"the numbers of {named} look as if their bytes were in the other order than is_bigendian says "
             f"({image.is_bigendian}): the picture is noise then; mend the driver"
         )
-    elif _is_grey(layout) and not image.is_known_better and is_mosaic(pixels):
-        return (unnamed_mosaic(named),)
+    elif _is_grey(layout) and not image.is_known_better:
+        return unnamed_content(pixels, named)
     return (ImageOddity("bytes_of_other_encoding", text),) if text else ()
 
 

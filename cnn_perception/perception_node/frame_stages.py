@@ -151,7 +151,8 @@ def judge_stamp(
         max_age_s: Seconds from which on a frame is too old; 0 for no limit.
     """
     try:
-        return stamps.check(nanoseconds(header.stamp), now_ns, policy=policy, max_age_s=max_age_s)
+        stamp = header.stamp
+        return stamps.check(nanoseconds(stamp), now_ns, policy=policy, max_age_s=max_age_s, nanosec=int(stamp.nanosec))
     except FrameError as refusal:
         return refusal
 

@@ -26,8 +26,11 @@ class FewBits:
         self._brightest = 0
 
     def observe(self, seen: Seen) -> tuple[ImageOddity, ...]:
-        """Returns that the frames up to this one use few of their bits; nothing where they do, or that is known."""
-        if seen.brightest is None:
+        """Returns that the frames up to this one use few of their bits; nothing where they do, or that is known.
+
+        Nor where they are told to be distances: how many bits these have does not matter.
+        """
+        if seen.brightest is None or any(oddity.kind == "distances" for oddity in seen.oddities):
             return ()
         self._frames += 1
         self._brightest = max(self._brightest, seen.brightest)

@@ -1,7 +1,7 @@
 """What a frame's stamp is worth: how old the frame is, and what is odd about its stamp or the node's clock.
 
 Nothing that a stamp can do stops a camera for good. After a fault, the next frames are judged by themselves within
-`STEP_BACK_S`, whatever came before.
+`STEP_BACK_S`, whatever came before; after a stamp that is no time, within two seconds.
 """
 
 from __future__ import annotations
@@ -17,10 +17,20 @@ from cnn_perception.errors import FrameError
 StampPolicy = Literal["accept", "reject"]
 """Whether frames whose stamp is odd are answered and counted, or dropped."""
 Oddity = Literal[
-    "", "stamp_zero", "stamp_clock", "stamp_future", "stamp_duplicate", "stamp_backwards", "clock_zero", "clock_back"
+    "",
+    "stamp_zero",
+    "stamp_invalid",
+    "stamp_clock",
+    "stamp_future",
+    "stamp_duplicate",
+    "stamp_backwards",
+    "clock_zero",
+    "clock_back",
 ]
 """Stable key of what is odd, by which it is counted; empty if nothing is."""
 
+_OF_NO_AGE = ("stamp_invalid", "stamp_clock")
+"""What is odd about stamps from which no age follows, however near they are."""
 FUTURE_S = 0.2
 """A stamp may be ahead of the node's clock by this: machines synchronised over a network differ by milliseconds, and
 a simulation that publishes /clock at 10 Hz lets a node be late by 0.1 s."""
@@ -63,6 +73,9 @@ _COARSE_FRAMES = 8
 """so many of which in a row are told,"""
 _COARSE_RATE = 3
 """if there are so many of them in each second: a slower camera may be triggered by the second."""
+_DISTRUST_NS = 2 * 10**9
+"""For so long after a stamp that is none no other of the camera is believed: where 32 bits of all nanoseconds stand in
+the field, they are those of a second for one second in 4.3, and as wrong."""
 STEP_BACK_S = 1.0
 """A longer step back is no frame out of order, but time that starts afresh: a bag that loops, a restarted camera."""
 _IF_RECORDED = "a recording is played with --clock and use_sim_time"
@@ -74,7 +87,7 @@ class Verdict:
 
     Attributes:
         age_s: Seconds from the stamp to the node's clock, slightly negative where the camera's clock is ahead; None
-            where nobody knows: a stamp of zero or in the future, a clock at zero.
+            where nobody knows: a stamp of zero, of no time or in the future, a clock at zero.
         oddity: What is odd, see `Oddity`.
         text: The same in words, with what to do about it; empty if nothing is odd.
     """
@@ -93,8 +106,10 @@ class Stamps:
         self._old_ages_s: deque[float] = deque(maxlen=CONSTANT_FRAMES)  # of the frames that were too old, in a row
         self._offset = _SteadyOffset()
         self._units = _CoarseStamps()
+        self._invalid = ""  # what was said of the latest stamp that is none
+        self._invalid_ns = 0  # the node's clock then
 
-    def check(self, stamp_ns: int, now_ns: int, *, policy: StampPolicy, max_age_s: float) -> Verdict:
+    def check(self, stamp_ns: int, now_ns: int, *, policy: StampPolicy, max_age_s: float, nanosec: int = 0) -> Verdict:
         """Judges a frame when it is taken.
 
         Args:
@@ -103,6 +118,7 @@ class Stamps:
             policy: What happens to an odd frame. A clock at zero is not the frame's fault: with `reject` such frames
                 are dropped only if `max_age_s` asks for an age that nobody can know.
             max_age_s: Seconds from which on a frame is too old, whatever the policy; 0 switches that off.
+            nanosec: The field of that name of the stamp, which may hold more than a second has.
 
         Returns:
             The verdict on a frame that may be answered.
@@ -110,20 +126,31 @@ class Stamps:
         Raises:
             FrameError: If the frame must be dropped: `too_old`, or the oddity.
         """
-        oddity, text = self._judge(stamp_ns, now_ns)
+        invalid = self._what_is_invalid(nanosec, now_ns)
+        oddity, text = self._judge(stamp_ns, now_ns, invalid)
         age_s = (now_ns - stamp_ns) / 1e9
         if too_old(stamp_ns, now_ns, max_age_s):
             self._old_ages_s.append(age_s)
-            reason = text if oddity == "stamp_clock" else ""
+            reason = text if oddity in _OF_NO_AGE else ""
             raise FrameError("too_old", _too_old_text(self._old_ages_s, max_age_s, reason))
         self._old_ages_s.clear()
         if policy == "reject" and oddity and (oddity != "clock_zero" or max_age_s > 0):
             raise FrameError(oddity, text)
-        is_known = now_ns > 0 and _is_plausible(stamp_ns, now_ns) and oddity != "stamp_clock"
+        is_known = now_ns > 0 and _is_plausible(stamp_ns, now_ns) and oddity not in _OF_NO_AGE
         return Verdict(age_s if is_known else None, oddity, text)
 
-    def _judge(self, stamp_ns: int, now_ns: int) -> tuple[Oddity, str]:
-        """Compares a stamp with the clock and the stamps before it, and remembers it."""
+    def _what_is_invalid(self, nanosec: int, now_ns: int) -> str:
+        """Returns what is said of a stamp that is no time, or follows one within two seconds; else ''."""
+        if has_too_many(nanosec):
+            self._invalid, self._invalid_ns = invalid_text(nanosec), now_ns
+        elif not 0 <= now_ns - self._invalid_ns <= _DISTRUST_NS:
+            self._invalid = ""
+        return self._invalid
+
+    def _judge(self, stamp_ns: int, now_ns: int, invalid: str) -> tuple[Oddity, str]:
+        """Compares a stamp with the clock and the stamps before it, and remembers it if it is a time."""
+        if invalid and now_ns > 0:
+            return "stamp_invalid", invalid
         clock_step_s = (now_ns - self._clock_ns) / 1e9
         self._clock_ns = now_ns
         steady_offset = self._offset.observe(stamp_ns, now_ns)
@@ -159,6 +186,19 @@ class Stamps:
         if step_s == 0:
             return "stamp_duplicate", "the stamp is that of an earlier frame: sent twice, or by two publishers"
         return "", ""
+
+
+def has_too_many(nanosec: int) -> bool:
+    """Returns whether the field of nanoseconds of a stamp holds more than a second has, so that it is no time."""
+    return nanosec >= _SECOND_NS
+
+
+def invalid_text(nanosec: int) -> str:
+    """Returns what is said of a stamp that is no time, and what to do."""
+    return (
+        f"nanosec of the stamp is {nanosec}, more than a second has, so it is no time: as of a driver that writes all "
+        "nanoseconds since 1970 into it; mend the driver"
+    )
 
 
 class _SteadyOffset:

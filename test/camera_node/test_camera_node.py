@@ -100,6 +100,47 @@ def test_every_picture_of_an_animated_gif_is_a_frame(tmp_path: Path):
     assert np.abs(found - np.array(COLOURS)).max() < 8
 
 
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_of_another_animation_the_first_picture_is_shown_and_it_is_said_once(tmp_path: Path, kind: str):
+    pictures = [PIL.Image.new("RGB", (16, 16), colour) for colour in COLOURS]
+    pictures[0].save(tmp_path / f"a.{kind}", save_all=True, append_images=pictures[1:], duration=100, lossless=True)
+    pictures[0].save(tmp_path / "b.png")
+    source = FrameSource(str(tmp_path), loop=True)
+    assert colours(source, 4) == [COLOURS[0]] * 4
+    (said,) = source.odd
+    assert f"a.{kind}: the {kind.upper()} is an animation, of which the first picture is taken" in said
+
+
+def test_what_is_odd_about_image_files_is_said_once_for_each_kind(tmp_path: Path):
+    """It cannot be seen any more in what is published: numbers of 12 bits, distances, and pixels that are all clear."""
+    twelve_bits = np.arange(64 * 64).reshape(64, 64).astype(np.uint16)
+    distances = np.where(np.arange(64 * 64) % 7 == 0, 0, 20_000 + twelve_bits.ravel()).reshape(64, 64).astype(np.uint16)
+    files = [twelve_bits] * 4 + [distances] * 2 + [np.full((64, 64, 4), (9, 9, 200, 0), np.uint8)] * 2
+    for number, pixels in enumerate(files):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+    for preload in (False, True):
+        source = FrameSource(str(tmp_path), loop=True, preload=preload)
+        assert len(colours(source, 20)) == 20
+        few_bits, of_depth, alpha = source.odd
+        assert "2.png: none of its numbers of 16 bits" in few_bits
+        assert "4.png: its numbers are 0 in holes and nowhere near 0" in of_depth
+        assert "6.png: every pixel of the PNG is transparent" in alpha
+
+
+def test_a_picture_that_exif_turns_is_told_where_there_is_a_calibration(tmp_path: Path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    for name in ("a.jpg", "b.jpg"):
+        PIL.Image.new("RGB", (40, 30), "red").save(tmp_path / name, exif=exif)
+    source = FrameSource(str(tmp_path), is_calibrated=True)
+    assert len(colours(source, 9)) == 2
+    (said,) = source.odd
+    assert "a.jpg: is turned as its EXIF says; the calibration" in said
+    without = FrameSource(str(tmp_path))
+    assert len(colours(without, 9)) == 2
+    assert without.odd == []
+
+
 def test_frames_that_do_not_fit_into_memory_are_not_preloaded(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """Four frames of 30x40 pixels and their messages take 28,800 bytes."""
     monkeypatch.setattr(memory, "affordable", lambda byte_count: 28_799)

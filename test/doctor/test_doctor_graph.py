@@ -94,6 +94,7 @@ def frames(ages_s: Sequence[float], message: Image | None = None, **more: Any) -
         (frames([12.5, 12.0]), "warn  frames of /front/image_raw: they are 12.0 s old when they arrive"),
         (frames([2e9, 2e9]), "warn  frames of /front/image_raw: stamp_zero in 2 of 2"),
         (frames([0.1, -5.0]), "warn  frames of /front/image_raw: stamp_future in 1 of 2"),
+        (frames([-3.0, -3.1], invalid=[3 * 10**9]), "stamp_invalid in 1 of 2: nanosec of the stamp is 3000000000"),
         (frames([0.01] * 10, sent=40), "warn  frames of /front/image_raw: 30 of 40 that were sent did not arrive"),
         (frames([0.01], camera_info=None), "warn  topic /front/camera_info: nothing arrives"),
         (frames([0.01], camera_info=calibration(focal=0)), "warn  topic /front/camera_info: the camera is not calib"),

@@ -305,6 +305,14 @@ UNUSABLE = {
         {"k": (750.0, 0.0, 480.0, 0.0, 720.0, 355.0, 0.0, 0.0, 1.0)},
         "it is of larger ones",
     ),
+    "column and row of the centre exchanged": (
+        {"k": (500.0, 0.0, 235.0, 0.0, 480.0, 330.0, 0.0, 0.0, 1.0)},
+        "principal point at (235, 330) in images of 640x480: its column and row are exchanged",
+    ),
+    "the same of a wide image": (
+        {"k": (900.0, 0.0, 352.0, 0.0, 900.0, 655.0, 0.0, 0.0, 1.0), "width": 1280, "height": 720},
+        "its column and row are exchanged",
+    ),
     "K of normalised pixels": ({"k": (0.78, 0.0, 0.51, 0.0, 0.96, 0.49, 0.0, 0.0, 1.0)}, "principal point"),
     "a centre of zero": ({"k": (500.0, 0.0, 0.0, 0.0, 480.0, 0.0, 0.0, 0.0, 1.0)}, "principal point at (0, 0)"),
     "P of another size": ({"p": (*P[:2], 930.0, *P[3:]), "rectified": True}, "P has its principal point"),

@@ -232,3 +232,91 @@ def test_a_mosaic_that_was_compressed_as_a_grey_picture_without_a_word_is_told(s
         assert decode_frame(other).seen.oddities == ()
     grey = cv2.imencode(suffix, GREY)[1].tobytes()
     assert decode_frame(EncodedFile(grey, "jpeg")).seen.oddities == ()
+
+
+def depth(farthest: int, holes: float) -> npt.NDArray[np.uint16]:
+    """A floor that goes away, things on it, and what could not be measured: millimetres."""
+    rng = np.random.default_rng(7)
+    near = 300 + (farthest - 300) * np.linspace(1, 0, 240)[:, np.newaxis] ** 2 + np.zeros((240, 320))
+    near[60:160, 40:140], near[100:220, 180:260] = 900, 1500
+    near += rng.normal(0, 1, near.shape) * near / 300
+    field = cv2.GaussianBlur(rng.normal(0, 1, near.shape), (0, 0), 3)
+    near[field > np.quantile(field, 1 - holes)] = 0
+    return near.clip(0, 65535).astype("<u2")
+
+
+def grey_16(numbers: npt.NDArray[np.uint16], encoding: str) -> EncodedImage:
+    height, width = numbers.shape
+    return EncodedImage(numbers.tobytes(), encoding, height, width, 2 * width, is_bigendian=False)
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16"])
+@pytest.mark.parametrize(("farthest", "holes"), [(4000, 0.3), (20_000, 0.05), (60_000, 0.015)])
+def test_distances_are_told_whatever_they_are_called_and_how_far_they_go(encoding: str, farthest: int, holes: float):
+    numbers = depth(farthest, holes)
+    (odd,) = decode_frame(grey_16(numbers, encoding)).seen.oddities
+    assert odd.kind == "distances"
+    assert "subscribe to the colour image" in odd.text
+    assert decode_frame(grey_16(numbers, encoding).overridden(Overrides("mono16"))).seen.oddities == ()
+    png = EncodedFile(cv2.imencode(".png", numbers)[1].tobytes(), "16UC1; png compressed ")
+    assert [one.kind for one in decode_frame(png).seen.oddities] == ["distances"]
+
+
+def pictures_with_zeros() -> dict[str, npt.NDArray[np.uint16]]:
+    grey = cv2.resize(GREY, (320, 240), interpolation=cv2.INTER_CUBIC).astype(np.int64) - 80
+    noisy = grey + _RNG.normal(0, 2, grey.shape)
+    thermal = (27_000 + 20 * noisy).astype("<u2")  # hundredths of a kelvin
+    turned = cv2.getRotationMatrix2D((160, 120), 10, 1.0)
+    return {
+        "dark": (noisy * 256).clip(0, 65535).astype("<u2"),
+        "dark, of 8 bits": (grey.clip(0, 255) * 257).astype("<u2"),
+        "dark, of 12 bits at the top": ((noisy * 16).clip(0, 4095).astype("<u2")) << 4,
+        "thermal": thermal,
+        "thermal with a black border": cv2.warpAffine(thermal, turned, (320, 240), flags=cv2.INTER_NEAREST),
+        "classes": (GREY // 40).astype("<u2") * 3000,
+    }
+
+
+@pytest.mark.parametrize("name", pictures_with_zeros())
+def test_pictures_of_16_bits_are_no_distances(name: str):
+    numbers = pictures_with_zeros()[name]
+    if name not in ("thermal", "classes"):
+        assert (numbers == 0).mean() > 0.05
+    assert kinds(grey_16(np.ascontiguousarray(numbers), "16UC1")) == []
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "mono8", "mono16", "8UC1", "yuv422_yuy2"])
+def test_exchanged_width_and_height_are_told_and_right_ones_are_not(encoding: str):
+    buffer = {
+        "rgba8": rgba(255),
+        "mono8": GREY,
+        "8UC1": GREY,
+        "mono16": (GREY.astype("<u2") * 257).view(np.uint8),
+        "yuv422_yuy2": yuyv(),
+    }.get(encoding, RGB)
+    right = image(buffer, encoding)
+    assert kinds(right) == []
+    step = right.step // WIDTH * HEIGHT
+    exchanged = dataclasses.replace(right, height=WIDTH, width=HEIGHT, step=step)
+    (odd,) = decode_frame(exchanged).seen.oddities
+    assert odd.kind == "sides_exchanged"
+    assert f"look as if they had {WIDTH} pixels" in odd.text
+
+
+ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
+PATTERNS = {
+    "darker downwards": ROWS * 2,
+    "darker to the right": COLUMNS * 1.9,
+    "stripes across": ROWS // 2 % 2 * 200,
+    "stripes across, of a row each": ROWS % 2 * 200,
+    "stripes down": COLUMNS // 3 % 2 * 200,
+    "a fence whose bars are as far apart as the image is high": np.sin(COLUMNS / HEIGHT * 2 * np.pi * 8) * 100 + 128,
+    "a chessboard": (ROWS + COLUMNS) % 2 * 200,
+    "slanted stripes": np.sin((ROWS + COLUMNS) / 5) * 100 + 128,
+    "noise in each row": np.repeat(_RNG.integers(0, 255, (HEIGHT, 1)), WIDTH, axis=1),
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_of_patterns_nothing_is_said_of_width_and_height(pattern: str):
+    assert "sides_exchanged" not in kinds(image(PATTERNS[pattern].astype(np.uint8), "mono8"))

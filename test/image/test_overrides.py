@@ -464,6 +464,25 @@ def test_colours_that_the_compression_left_out_are_told(encoding: str):
     assert not coloured.seen.oddities
 
 
+def kinds_of(file: np.ndarray, said: str) -> list[str]:
+    return [one.kind for one in decode_frame(EncodedFile(cv2.imencode(".jpg", file)[1].tobytes(), said)).seen.oddities]
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "16UC1", "mono12"])
+def test_bits_that_the_compression_left_out_are_told_where_little_is_left(encoding: str):
+    """OpenCV makes a JPEG of 16 bits by cutting at 255, cv_bridge by keeping the highest 8 bits."""
+    twelve_bits = np.linspace(0, 4095, 64 * 48).reshape(48, 64).astype(np.uint16)
+    assert kinds_of(twelve_bits, f"{encoding}; jpeg compressed ") == ["bits_lost"]
+    highest = (twelve_bits // 257).astype(np.uint8)
+    assert kinds_of(highest, f"{encoding}; jpeg compressed mono8") == ["bits_lost"]
+    assert kinds_of(np.dstack([highest] * 3), "bgr16; jpeg compressed bgr8") == ["bits_lost"]
+    all_of_them = (twelve_bits * 16 // 257).astype(np.uint8)
+    assert kinds_of(all_of_them, f"{encoding}; jpeg compressed mono8") == []
+    assert kinds_of(highest, "mono8; jpeg compressed ") == []
+    png = EncodedFile(cv2.imencode(".png", twelve_bits)[1].tobytes(), f"{encoding}; png compressed ")
+    assert decode_frame(png).seen.oddities == ()
+
+
 @pytest.mark.parametrize(
     "said", ["mono8; jpeg compressed mono8", "16UC1; png compressed ", "jpeg", "", "x; jpeg compressed"]
 )

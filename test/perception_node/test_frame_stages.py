@@ -72,6 +72,17 @@ def test_good_stamp_has_an_age_and_an_odd_one_a_name():
     assert (verdict.age_s, verdict.oddity) == (None, "stamp_zero")
 
 
+def test_the_fields_of_a_stamp_are_judged_and_not_their_sum_alone():
+    header = flat_message(RED, second=96).header
+    header.stamp.nanosec = 3_000_000_000  # together just 1 s before the node's clock
+    verdict = judge_stamp(header, Stamps(), NOW_NS, "accept", 0.0)
+    assert not isinstance(verdict, FrameError)
+    assert (verdict.age_s, verdict.oddity) == (None, "stamp_invalid")
+    refusal = judge_stamp(header, Stamps(), NOW_NS, "reject", 0.0)
+    assert isinstance(refusal, FrameError)
+    assert refusal.reason == "stamp_invalid"
+
+
 @pytest.mark.parametrize(
     ("second", "policy", "max_age_s", "reason"),
     [(0, "reject", 0.0, "stamp_zero"), (98, "accept", 1.5, "too_old"), (200, "reject", 0.0, "stamp_future")],

@@ -259,9 +259,10 @@ def wait_until(is_so: Callable[[], Any]) -> None:
 
 def test_header_is_read_of_a_message_without_deserialising_it():
     frame = image((1_700_000_000, 123_456_789), np.zeros((1, 1, 3), np.uint8))
-    assert SerializedHeader.of(serialize_message(frame)) == SerializedHeader(1_700_000_000_123_456_789, "camera")
+    little_endian = serialize_message(frame)
+    assert SerializedHeader.of(little_endian) == SerializedHeader(1_700_000_000_123_456_789, "camera", 123_456_789)
     big_endian = b"\0\0\0\0" + b"".join(number.to_bytes(4, "big") for number in (7, 9, 3)) + b"ab\0"
-    assert SerializedHeader.of(big_endian) == SerializedHeader(7_000_000_009, "ab")
+    assert SerializedHeader.of(big_endian) == SerializedHeader(7_000_000_009, "ab", 9)
     assert SerializedHeader.of(b"\0\1\0\0\1") == SerializedHeader(0, "")
 
 

@@ -12,6 +12,7 @@ from tiny_model import tiny_spec
 
 pytest.importorskip("torch", reason="needs what training needs")
 
+from cnn_perception.camera_node.image_files import ImageFiles
 from cnn_perception.camera_node.node import FrameSource
 from cnn_perception.evaluation.labelled_frames import frames_of_folder
 from cnn_perception.image.listing import image_files
@@ -80,7 +81,7 @@ def test_every_program_lists_the_same_files_of_one_nasty_folder(tmp_path, monkey
     expected = ["a.JFIF", "b", "broken.jpg", "c.dat", "caf\udce9.gif", "d.jpg", "gone.png", "photo.HEIC"]
 
     shown: list[str] = []
-    monkeypatch.setattr("cnn_perception.camera_node.node.read_image", lambda path: shown.append(path.name) or b"")
+    monkeypatch.setattr(ImageFiles, "read", lambda _, path: shown.append(path.name) or b"")
     monkeypatch.setattr(FrameSource, "_resized", lambda _, image: image)
     source = FrameSource(str(red))
     while source.read() is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnn_perception.image.messages import Seen
+from cnn_perception.image.messages import ImageOddity, Seen
 from cnn_perception.stream.few_bits import FewBits, bits_in_use
 
 
@@ -51,3 +51,9 @@ def test_the_oddity_names_the_largest_number_the_bits_and_both_parameters():
     assert "is above 3000" in oddity.text
     assert "has 12 bits" in oddity.text
     assert "parameter significant_bits (evaluate_bag: --significant-bits)" in oddity.text
+
+
+def test_of_distances_nothing_is_said_but_that():
+    watch = FewBits(1)
+    assert watch.observe(Seen((ImageOddity("distances", "no picture"),), brightest=900)) == ()
+    assert watch.observe(Seen(brightest=900)) != ()

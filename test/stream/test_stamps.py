@@ -241,6 +241,36 @@ def test_a_camera_that_is_triggered_by_the_second_has_an_age(rate_hz: int):
     assert "stamp_clock" not in reasons(again)
 
 
+@pytest.mark.parametrize("rate_hz", [2, 10, 30])
+def test_stamps_whose_nanoseconds_are_more_than_a_second_has_are_no_times(rate_hz: int):
+    """As of drivers that write the lowest 32 bits of all nanoseconds into it, which are less for a second in 4.3."""
+    stamps, strict = Stamps(), Stamps()
+    is_begun = False
+    for number in range(12 * rate_hz):
+        taken_ns = T + number * S // rate_hz
+        nanosec = taken_ns % 2**32
+        stamp_ns, now_ns = taken_ns // S * S + nanosec, taken_ns + 20 * MS
+        verdict = stamps.check(stamp_ns, now_ns, policy="accept", max_age_s=0.0, nanosec=nanosec)
+        is_begun = is_begun or nanosec >= S
+        assert (verdict.oddity == "stamp_invalid") == is_begun
+        if is_begun:
+            assert verdict.age_s is None
+            with pytest.raises(FrameError, match=r"nanosec of the stamp is \d{10}, more than a second has") as refusal:
+                strict.check(stamp_ns, now_ns, policy="reject", max_age_s=0.0, nanosec=nanosec)
+            assert refusal.value.reason == "stamp_invalid"
+    assert is_begun
+
+
+def test_after_a_stamp_that_is_no_time_the_right_ones_are_judged_by_themselves_within_two_seconds():
+    stamps = Stamps()
+    assert stamps.check(T + 3 * S, T, policy="accept", max_age_s=0.1, nanosec=3 * S).oddity == "stamp_invalid"
+    at_once = stamps.check(T + S, T + S + 20 * MS, policy="accept", max_age_s=0.1)
+    assert (at_once.age_s, at_once.oddity) == (None, "stamp_invalid")
+    later = stamps.check(T + 2 * S, T + 2 * S + 20 * MS, policy="reject", max_age_s=0.1)
+    assert (later.age_s, later.oddity) == (0.02, "")
+    assert stamps.check(T + 5 * S, T + 5 * S, policy="reject", max_age_s=0.1, nanosec=S - 1).oddity == ""
+
+
 def test_after_stamps_of_another_clock_those_of_the_right_one_are_judged_by_themselves():
     frames = [(5000 * S, T), (5000 * S + FRAME, T + FRAME), (T + 2 * FRAME, T + 2 * FRAME)]
     assert reasons(frames) == ["stamp_clock", "stamp_clock", ""]

@@ -135,7 +135,8 @@ def _notes_of_size(image: RgbImage) -> tuple[str, ...]:
 
 
 def _notes(data: bytes, seen: Seen) -> tuple[str, ...]:
-    notes = [f"{BESIDE_PIXELS}: {oddity.text}" for oddity in seen.oddities]
+    told = [oddity for oddity in seen.oddities if oddity.kind != "animation"]  # pages, too, by _notes_of_pillow
+    notes = [f"{BESIDE_PIXELS}: {oddity.text}" for oddity in told]
     bits = None if seen.brightest is None else bits_in_use(seen.brightest)
     if bits is not None:
         notes.append(f"{NEARLY_BLACK}: of its 16 bits only {bits} are used; multiply its numbers by {1 << 16 - bits}")

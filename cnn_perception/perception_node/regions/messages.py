@@ -39,10 +39,12 @@ class SerializedHeader:
     Attributes:
         stamp_ns: Nanoseconds; 0 where the message is broken.
         frame_id: Empty where it is.
+        nanosec: The field of that name of the stamp.
     """
 
     stamp_ns: int
     frame_id: str
+    nanosec: int = 0
 
     @classmethod
     def of(cls, payload: bytes) -> SerializedHeader:
@@ -53,7 +55,7 @@ class SerializedHeader:
         order = "<" if payload[1] & 1 else ">"
         seconds, nanoseconds, length = struct.unpack_from(f"{order}iII", payload, _STAMP)
         frame_id = payload[text : text + length].rstrip(b"\0").decode(errors="replace")
-        return cls(int(seconds) * 10**9 + int(nanoseconds), frame_id)
+        return cls(int(seconds) * 10**9 + int(nanoseconds), frame_id, int(nanoseconds))
 
 
 def require_few(payload: bytes) -> None:

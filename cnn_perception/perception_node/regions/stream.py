@@ -187,7 +187,7 @@ class RegionStream:
             found = self._matched(header.stamp_ns, payload, now_s)
         else:
             self._frame_id = header.frame_id
-            image = self._judged(header.stamp_ns, payload)
+            image = self._judged(header, payload)
             size = _PLACE_BYTES + (len(payload) if image is payload else 0)
             with self._lock:
                 found = self._matcher.add_image(header.stamp_ns, image, size, now_s)
@@ -211,11 +211,17 @@ class RegionStream:
         ours, theirs = self._frame_id[:100], frame_id[:100]
         self.warn("frame_id", f"{self.topic}: boxes of frame_id {theirs!r} are left out, the images are of {ours!r}")
 
-    def _judged(self, stamp_ns: int, payload: bytes) -> bytes | FrameError | None:
+    def _judged(self, header: SerializedHeader, payload: bytes) -> bytes | FrameError | None:
         """Returns an image if boxes of it may be answered, why not, or None while nobody wants them."""
         inputs = self.inputs
         try:
-            self._stamps.check(stamp_ns, inputs.now_ns(), policy=inputs.policy(), max_age_s=self._settings().max_age_s)
+            self._stamps.check(
+                header.stamp_ns,
+                inputs.now_ns(),
+                policy=inputs.policy(),
+                max_age_s=self._settings().max_age_s,
+                nanosec=header.nanosec,
+            )
         except FrameError as refusal:
             return refusal.with_traceback(None)  # which would keep the image in memory
         return payload if inputs.is_enabled() and self.is_wanted else None
