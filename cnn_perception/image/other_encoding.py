@@ -128,15 +128,19 @@ def are_sides_exchanged(pixels: _Numbers) -> bool:
     """
     height, width = pixels.shape[:2]
     row = np.ascontiguousarray(pixels).reshape(height * width, -1)
-    farthest = max(height, width) + _ASIDE
-    if height == width or min(height, width) < _FEWEST_COLUMNS or len(row) < 2 * farthest:
+    # Pieces at even distances, none so near the end that what it is compared with lies behind it.
+    apart = (len(row) - max(height, width) - _ASIDE) // _MOST_ROWS
+    if height == width or min(height, width) < _FEWEST_COLUMNS or apart < _FEWEST_COLUMNS:
         return False
-    starts = np.linspace(0, len(row) - farthest - _FEWEST_COLUMNS, _MOST_ROWS, dtype=np.int64)
-    places = (starts[:, np.newaxis] + np.arange(_FEWEST_COLUMNS)).ravel()
-    here = row[places].astype(np.int32)
+
+    def pieces(far: int) -> npt.NDArray[np.int32]:
+        found = row[far : far + _MOST_ROWS * apart].reshape(_MOST_ROWS, apart, -1)
+        return found[:, :_FEWEST_COLUMNS].astype(np.int32)
+
+    here = pieces(0)
 
     def difference(far: int) -> float:
-        return float(np.abs(row[places + far] - here).mean())
+        return float(np.abs(pieces(far) - here).mean())
 
     exchanged = difference(height)
     if not exchanged < _CLEARLY * difference(width):
