@@ -296,8 +296,10 @@ class CameraStream:
         if not misfits and silence_s <= timeout_s:
             return ""
         infos = subscription.publishers()
-        if not infos and (elsewhere := topics.images_elsewhere(self._node, self.topic, self.prefix)):
-            return f"nobody publishes it; {elsewhere}"
+        if not infos:
+            published = topics.published_images(self._node, [self._node.get_fully_qualified_name()])
+            if elsewhere := topics.images_elsewhere(self.topic, subscription.type_name, published, self.prefix):
+                return f"nobody publishes it; {elsewhere}"
         hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
         advice = hints[0] if hints else "see the parameter image_transport"
         if reason := topics.why_none_arrives(infos, "image_raw", subscription.type_name, misfits, advice):
@@ -337,4 +339,8 @@ def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[
             parameters.declare(node, CameraSettings, prefix, defaults.of_camera(name))
             settings = parameters.read(node, CameraSettings, prefix=prefix)
         cameras.append(CameraStream(node, name, settings, warn, given))
+    # By `image` of perception.launch.py, too.
+    used = {f"{camera.prefix}image_topic": camera.settings.image_topic for camera in cameras}
+    if text := topics.remapping_without_effect(node, CameraSettings().image_topic, used):
+        warn("remapping", text)
     return cameras

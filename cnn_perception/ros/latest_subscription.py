@@ -93,8 +93,9 @@ class LatestSubscription(Generic[MessageT]):
     effort, and `fit` subscribes anew when that changes. Until a publisher is known it is reliable: whoever appears with
     less is seen by the next `fit`, and no frame that was on its way is lost for it.
 
-    What is published once and kept for who subscribes later, as some drivers publish their calibration, is sent to
-    subscriptions alone that ask for it, `is_latched`, which receive nothing of publishers that keep nothing.
+    What is published once and kept for who subscribes later, as a map server or a test publishes a picture and some
+    drivers their calibration, is sent to subscriptions alone that ask for it (transient local), which receive nothing
+    of publishers that keep nothing. So it asks while every publisher keeps.
 
     Attributes:
         kind: Message class.
@@ -113,7 +114,7 @@ class LatestSubscription(Generic[MessageT]):
         depth: int = IMAGE_QOS.depth,
         qos_id: str | None = None,
         *,
-        is_latched: bool = False,
+        is_small: bool = False,
     ) -> None:
         """Subscribes.
 
@@ -128,15 +129,14 @@ class LatestSubscription(Generic[MessageT]):
             on_lost: Called by `take` and `fit` with the number of messages that never arrived, as the middleware says.
             depth: How many messages may wait to be taken; more than 1 is for `take_each`.
             qos_id: Of the parameters that override its QoS, where the node has another subscription of the topic.
-            is_latched: Whether, with `BEST_AVAILABLE`, the message is wanted that was published before it subscribed:
-                it is reliable and transient local while all of its publishers are, else best effort, which loses
-                nothing of small messages and matches every publisher that may come.
+            is_small: Whether nothing of its messages is lost by best effort, which matches every publisher that may
+                come: with `BEST_AVAILABLE` it is reliable then only while all publishers keep their messages.
 
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
         """
         self._node = node
-        self._is_latched = is_latched
+        self._is_small = is_small
         self._reliability = reliability
         self._on_overtaken = on_overtaken
         self._on_lost = on_lost
@@ -149,7 +149,7 @@ class LatestSubscription(Generic[MessageT]):
         # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
         # tells its QoS.
         self._is_fitted = False
-        none_known = _UNLATCHED if is_latched else _RELIABLE
+        none_known = _UNLATCHED if is_small else _RELIABLE
         self._subscription = self._subscribe(self._fitting() or none_known)
         self._losses = _Losses(self._subscription)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
@@ -235,12 +235,8 @@ class LatestSubscription(Generic[MessageT]):
 
     def _fitting(self) -> _Policies | None:
         """Returns what the subscription should be by what publishers offer; None if there are none."""
-        if self._is_latched:
-            offers = _offers(self._node, self.name, self.type_name)
-            are_latched = all(_policies(offer) == _LATCHED for offer in offers)
-            return (_LATCHED if are_latched else _UNLATCHED) if offers else None
-        reliability = offered_reliability(self._node, self.name, self.type_name)
-        return None if reliability is None else (reliability, DurabilityPolicy.VOLATILE)
+        fitting = fitting_policies(self._node, self.name, self.type_name)
+        return _UNLATCHED if self._is_small and fitting == _RELIABLE else fitting
 
     def _destroy_before(self) -> None:
         if self._before is not None:
@@ -291,15 +287,19 @@ class LatestSubscription(Generic[MessageT]):
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
         self._is_numbered = number is not None
+        sent_ns = int(info.get("source_timestamp") or 0)
         if number is None:
-            return self._is_sent_later(int(info.get("source_timestamp") or 0))
+            return self._is_sent_later(sent_ns)
         if publisher is None and self._node.count_publishers(self.topic) > 1:
             return True
         publisher_id = b"" if publisher is None else bytes(publisher["data"])
         previous_id, previous_number = self._latest
-        if publisher_id == previous_id and self._before is not None and number <= previous_number:
+        if publisher_id == previous_id:
+            if self._before is not None and number <= previous_number:
+                return False
+        elif not self._is_sent_later(sent_ns):
             return False
-        self._latest = publisher_id, number
+        self._latest, self._latest_sent_ns = (publisher_id, number), sent_ns
         if publisher_id != previous_id or previous_number < 1:
             self._count_losses()
             self._lost = 0  # of those before the first message no number tells
@@ -308,7 +308,10 @@ class LatestSubscription(Generic[MessageT]):
         return True
 
     def _is_sent_later(self, sent_ns: int) -> bool:
-        """Returns False for a message that the subscription before has had already, where messages have no numbers."""
+        """Returns False for a message that the subscription before has had already, where no numbers tell.
+
+        One that another publisher keeps for whoever subscribes was had before its latest, too.
+        """
         if sent_ns and self._before is not None and sent_ns <= self._latest_sent_ns:
             return False
         self._latest_sent_ns = sent_ns
@@ -368,24 +371,21 @@ class LatestSubscription(Generic[MessageT]):
         self._node.destroy_subscription(self._subscription)
 
 
-def offered_reliability(node: Node, name: str, type_name: str) -> ReliabilityPolicy | None:
-    """Returns with what all publishers of a topic can be received; None if there are none.
+def fitting_policies(node: Node, name: str, type_name: str) -> _Policies | None:
+    """Returns with what most is received of all publishers of a topic; None if there are none.
 
     Args:
         node: That asks.
         name: Of the topic, before remapping: rclpy remaps it here, too, though its documentation says no.
         type_name: Of the messages; publishers of others do not count.
     """
-    offers = {offer.reliability for offer in _offers(node, name, type_name)}
+    infos = node.get_publishers_info_by_topic(name)
+    offers = {_policies(info.qos_profile) for info in infos if info.topic_type == type_name}
     if not offers:
         return None
-    return ReliabilityPolicy.RELIABLE if offers == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
-
-
-def _offers(node: Node, name: str, type_name: str) -> list[QoSProfile]:
-    """Returns the QoS of all publishers of a topic, see `offered_reliability`."""
-    infos = node.get_publishers_info_by_topic(name)
-    return [info.qos_profile for info in infos if info.topic_type == type_name]
+    if offers == {_LATCHED}:
+        return _LATCHED
+    return _RELIABLE if {reliability for reliability, _ in offers} == {ReliabilityPolicy.RELIABLE} else _UNLATCHED
 
 
 def _policies(qos: QoSProfile) -> _Policies:

@@ -331,6 +331,31 @@ def test_what_of_a_parameter_file_has_no_effect_is_said_once_by_name(name: str, 
 
 
 @pytest.mark.parametrize(
+    ("images", "remapped", "is_told"),
+    [
+        ("/cam/front", "image_raw", True),
+        ("/cam/front", "/image_raw", True),
+        ("image_raw", "image_raw", False),
+        ("/image_raw", "image_raw", False),
+        ("/cam/front", "/cam/front", False),
+    ],
+)
+def test_remapped_images_that_no_camera_listens_to_are_told(images: str, remapped: str, is_told: bool, tmp_path: Path):
+    settings = {"model": write_tiny_model(tmp_path / "tiny.onnx"), "cameras": "[front]", "front.image_topic": images}
+    domain, arguments = new_domain(), ("-r", f"{remapped}:=/given")
+    with (
+        running("perception_node", domain, tmp_path / "log", *arguments, **settings) as process,
+        participant(domain) as ros,
+    ):
+        ros.wait_for(lambda: "active: waiting" in process.log, "the node to be active")
+        assert ("waiting for images on /given" in process.log) != is_told
+        text = "the remapping of image_raw to /given is without effect"
+        assert (f"{text}: the images come from the topic of front.image_topic, which is /cam/front" in process.log) == (
+            is_told
+        )
+
+
+@pytest.mark.parametrize(
     ("setting", "told"),
     [
         ("top_k:=10.0", "write 10"),
