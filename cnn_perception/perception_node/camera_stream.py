@@ -300,6 +300,8 @@ class CameraStream:
             published = topics.published_images(self._node, [self._node.get_fully_qualified_name()])
             if elsewhere := topics.images_elsewhere(self.topic, subscription.type_name, published, self.prefix):
                 return f"nobody publishes it; {elsewhere}"
+            if self.settings.image_topic != CameraSettings().image_topic:
+                return f"nobody publishes it; check {self.prefix}image_topic, and ROS_DOMAIN_ID"
         hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
         advice = hints[0] if hints else "see the parameter image_transport"
         if reason := topics.why_none_arrives(infos, "image_raw", subscription.type_name, misfits, advice):

@@ -70,8 +70,8 @@ def remapping_without_effect(node: Node, name: str, used: Mapping[str, str]) -> 
     expanded_name, found = node.resolve_topic_name(name, only_expand=True), node.resolve_topic_name(name)
     if found == expanded_name or expanded_name in [expanded(node, *pair[::-1]) for pair in used.items()]:
         return ""
-    ways = ", ".join(f"{parameter}, which is {value}" for parameter, value in used.items())
-    return f"the remapping of {name} to {found} is without effect: the images come from the topic of {ways}; set that"
+    ways = ", ".join(f"{parameter} ({value})" for parameter, value in used.items())
+    return f"the remapping of {name} to {found} is without effect: the topics are those of {ways}; set these"
 
 
 def namesakes(node: Node) -> str:

@@ -124,6 +124,7 @@ class Stamps:
 
     def _judge(self, stamp_ns: int, now_ns: int) -> tuple[Oddity, str]:
         """Compares a stamp with the clock and the stamps before it, and remembers it."""
+        stands = now_ns == self._clock_ns  # which only simulated time can from one frame to the next
         clock_step_s = (now_ns - self._clock_ns) / 1e9
         self._clock_ns = now_ns
         steady_offset = self._offset.observe(stamp_ns, now_ns)
@@ -148,7 +149,8 @@ class Stamps:
             return "stamp_clock", other_clock
         if not _is_plausible(stamp_ns, now_ns):
             ahead_s = (stamp_ns - now_ns) / 1e9
-            return "stamp_future", f"the stamp is {ahead_s:.3g} s in the future: synchronise the machines' clocks"
+            cause = "/clock has stopped, or comes too seldom" if stands else "synchronise the machines' clocks"
+            return "stamp_future", f"the stamp is {ahead_s:.3g} s in the future: {cause}"
         if step_s < -STEP_BACK_S:
             return (
                 "stamp_backwards",
