@@ -114,7 +114,8 @@ class ReceivedFrames:
         topic: Fully qualified name.
         duration_s: How long the subscription lasted, in seconds.
         latest: The newest message.
-        times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock.
+        times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock. What was published before it was
+            subscribed, and kept, is none of them: it is no later than the subscription.
         is_reliable: Whether it was subscribed so.
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
         is_numbered: Whether the middleware numbers its messages, so that it can be known.
@@ -164,6 +165,8 @@ class FrameListener:
         received = self._received = ReceivedFrames(topic, is_reliable=is_reliable, camera_info_topic=camera_info)
         self._node = node
         self._started_s = time.monotonic()
+        # Other machines' clocks may differ: what is kept is told by them only where anything is.
+        self._kept_until_ns = time.time_ns() if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else 0
         self._sequence_numbers: dict[bytes, tuple[int, int]] = {}  # the first and the last of each publisher
         node.create_subscription(IMAGE_TYPES[message_type], topic, self._on_frame, qos)
         info_qos = _fitting_qos(node, received.camera_info_topic, type_name(CameraInfo))
@@ -180,8 +183,10 @@ class FrameListener:
     def _on_frame(self, message: Any, info: Mapping[str, Any]) -> None:  # noqa: ANN401 messages are untyped
         stamp = message.header.stamp
         now_ns = self._node.get_clock().now().nanoseconds
-        self._received.times_ns.append((nanoseconds(stamp), now_ns))
         self._received.latest = message
+        if info.get("source_timestamp", 0) < self._kept_until_ns:
+            return
+        self._received.times_ns.append((nanoseconds(stamp), now_ns))
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
         self._received.is_numbered = number is not None
@@ -209,7 +214,27 @@ def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
         remedy = f"see that the camera streams; if it does: {remedy_of_loss(frames.is_reliable)}; firewall, multicast"
         yield Finding("FAIL", subject, f"none in {frames.duration_s:.1f} s", remedy)
         return
+    if count:
+        yield from _check_traffic(subject, frames)
+    else:
+        text = f"none in {frames.duration_s:.1f} s but one that was published before, and kept"
+        yield Finding(
+            "warn", subject, text, "a node answers it once, when it is activated; see that the camera streams"
+        )
     message = frames.latest
+    try:
+        height, width, _ = decode(encoded_from_message(message)).shape
+    except FrameError as error:
+        yield from_error(subject, FrameError(error.reason, f"refused ({error.reason}): {error}"))
+        return
+    pixels = message.format if isinstance(message, CompressedImage) else message.encoding
+    yield Finding("ok", subject, f"{width}x{height}, {pixels}: converted")
+    yield from _check_headers(subject, frames)
+    yield from _check_calibration(frames, width, height)
+
+
+def _check_traffic(subject: str, frames: ReceivedFrames) -> Iterator[Finding]:
+    count = len(frames.times_ns)
     size = frames.image_bytes
     spread_s = (frames.times_ns[-1][1] - frames.times_ns[0][1]) / 1e9
     rate_hz = (count - 1) / spread_s if spread_s > 0 else count / frames.duration_s
@@ -221,15 +246,6 @@ def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
     if lost > _TOLERATED_LOSS * frames.sent:
         text = f"{lost} of {frames.sent} that were sent did not arrive"
         yield Finding("warn", subject, text, f"{remedy_of_loss(frames.is_reliable)}; see that this CPU is not full")
-    try:
-        height, width, _ = decode(encoded_from_message(message)).shape
-    except FrameError as error:
-        yield from_error(subject, FrameError(error.reason, f"refused ({error.reason}): {error}"))
-        return
-    pixels = message.format if isinstance(message, CompressedImage) else message.encoding
-    yield Finding("ok", subject, f"{width}x{height}, {pixels}: converted")
-    yield from _check_headers(subject, frames)
-    yield from _check_calibration(frames, width, height)
 
 
 def _check_headers(subject: str, frames: ReceivedFrames) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from cnn_perception import topic_names
-from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.errors import ConfigError, FrameError, PerceptionError
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.image.messages import Decoded, way_out
 from cnn_perception.model.onnx_model import OnnxModel
@@ -341,8 +341,21 @@ def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[
             parameters.declare(node, CameraSettings, prefix, defaults.of_camera(name))
             settings = parameters.read(node, CameraSettings, prefix=prefix)
         cameras.append(CameraStream(node, name, settings, warn, given))
-    # By `image` of perception.launch.py, too.
-    used = {f"{camera.prefix}image_topic": camera.settings.image_topic for camera in cameras}
-    if text := topics.remapping_without_effect(node, CameraSettings().image_topic, used):
-        warn("remapping", text)
+    _warn_of_remappings(node, cameras, warn)
     return cameras
+
+
+def _warn_of_remappings(node: LifecycleNode, cameras: Sequence[CameraStream], warn: Callable[[str, str], None]) -> None:
+    """Warns of those, by `image` of perception.launch.py too, of topics that no camera listens to."""
+    names = [f"{camera.prefix}image_topic" for camera in cameras]
+    try:
+        images = [
+            topics.expanded(node, camera.settings.image_topic, name)
+            for camera, name in zip(cameras, names, strict=True)
+        ]
+    except ConfigError:  # is told where it is subscribed
+        return
+    infos = [topic_names.camera_info_beside(topic) for topic in images]
+    for name, used in ((CameraSettings().image_topic, images), (topic_names.CAMERA_INFO, infos)):
+        if text := topics.remapping_without_effect(node, name, used, names):
+            warn(f"remapping of {name}", text)

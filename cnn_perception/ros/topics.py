@@ -59,19 +59,22 @@ def expanded(node: Node, name: str, parameter: str, kind: str = "parameter") -> 
         raise ConfigError(f"{kind} {parameter} is {name!r}, which names no topic: {_reason(error)}") from error
 
 
-def remapping_without_effect(node: Node, name: str, used: Mapping[str, str]) -> str:
+def remapping_without_effect(node: Node, name: str, used: Sequence[str], parameters: Sequence[str]) -> str:
     """Says that a topic is remapped which this node, as it is set up, does not use; empty where it is not, or used.
 
     Args:
         node: Whose topics these are.
         name: Of the topic, relative.
-        used: Of the topics that it uses instead, (parameter, name as the user gave it).
+        used: Of the topics that it uses instead, fully qualified, before remapping.
+        parameters: By which the user has named those.
     """
-    expanded_name, found = node.resolve_topic_name(name, only_expand=True), node.resolve_topic_name(name)
-    if found == expanded_name or expanded_name in [expanded(node, *pair[::-1]) for pair in used.items()]:
+    found = node.resolve_topic_name(name)
+    if node.resolve_topic_name(name, only_expand=True) in (found, *used):
         return ""
-    ways = ", ".join(f"{parameter} ({value})" for parameter, value in used.items())
-    return f"the remapping of {name} to {found} is without effect: the topics are those of {ways}; set these"
+    return (
+        f"the remapping of {name} to {found} is without effect, because {', '.join(parameters)} "
+        f"{'names another topic' if len(parameters) == 1 else 'name other topics'}: remap {', '.join(used)}"
+    )
 
 
 def namesakes(node: Node) -> str:

@@ -311,6 +311,8 @@ def test_of_several_cameras_the_parameters_of_the_silent_one_are_named():
     bench = Bench("front", image_topic="/front/image_raw")
     bench.camera.subscribe()
     assert bench.silence(3.1) == "nobody publishes it; check front.image_topic, and ROS_DOMAIN_ID"
+    bench = Bench("front")
+    bench.camera.subscribe()
     bench.node.elsewhere = {"/cam/image": [publisher()]}
     assert bench.silence(3.1) == "nobody publishes it; images are published on /cam/image; set front.image_topic"
     bench.node.elsewhere = {"/robot/image_raw/compressed": [publisher("CompressedImage")]}
