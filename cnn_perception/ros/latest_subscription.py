@@ -41,6 +41,9 @@ _RELIABLE = (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 _LATCHED = (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
 _UNLATCHED = (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 
+_MOST_PUBLISHERS = 64
+"""Of which it is known what has come: those of the latest messages."""
+
 _LEASE_S = 30.0
 """A publisher that was killed is known for some time more, 20 s with Fast DDS, 10 s with Cyclone DDS: their lease."""
 
@@ -154,6 +157,7 @@ class LatestSubscription(Generic[MessageT]):
         self._losses = _Losses(self._subscription)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
         self._latest = (b"", 0)  # publisher and sequence number of the latest message
+        self._numbers: dict[bytes, int] = {}  # the latest of each publisher: what one keeps comes once more
         self._is_numbered = True  # as long as no message without a number has come
         self._latest_sent_ns = 0
         self._lost = 0  # messages that are left out of the numbers still to come
@@ -287,19 +291,19 @@ class LatestSubscription(Generic[MessageT]):
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
         self._is_numbered = number is not None
-        sent_ns = int(info.get("source_timestamp") or 0)
         if number is None:
-            return self._is_sent_later(sent_ns)
+            return self._is_sent_later(int(info.get("source_timestamp") or 0))
         if publisher is None and self._node.count_publishers(self.topic) > 1:
             return True
         publisher_id = b"" if publisher is None else bytes(publisher["data"])
-        previous_id, previous_number = self._latest
-        if publisher_id == previous_id:
-            if self._before is not None and number <= previous_number:
-                return False
-        elif not self._is_sent_later(sent_ns):
+        if self._before is not None and number <= self._numbers.get(publisher_id, 0):
             return False
-        self._latest, self._latest_sent_ns = (publisher_id, number), sent_ns
+        self._numbers.pop(publisher_id, None)
+        self._numbers[publisher_id] = number
+        if len(self._numbers) > _MOST_PUBLISHERS:
+            del self._numbers[next(iter(self._numbers))]
+        previous_id, previous_number = self._latest
+        self._latest = publisher_id, number
         if publisher_id != previous_id or previous_number < 1:
             self._count_losses()
             self._lost = 0  # of those before the first message no number tells
@@ -308,10 +312,7 @@ class LatestSubscription(Generic[MessageT]):
         return True
 
     def _is_sent_later(self, sent_ns: int) -> bool:
-        """Returns False for a message that the subscription before has had already, where no numbers tell.
-
-        One that another publisher keeps for whoever subscribes was had before its latest, too.
-        """
+        """Returns False for a message that the subscription before has had already, where messages have no numbers."""
         if sent_ns and self._before is not None and sent_ns <= self._latest_sent_ns:
             return False
         self._latest_sent_ns = sent_ns
