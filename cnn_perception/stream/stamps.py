@@ -149,8 +149,10 @@ class Stamps:
             return "stamp_clock", other_clock
         if not _is_plausible(stamp_ns, now_ns):
             ahead_s = (stamp_ns - now_ns) / 1e9
-            cause = "/clock has stopped, or comes too seldom" if stands else "synchronise the machines' clocks"
-            return "stamp_future", f"the stamp is {ahead_s:.3g} s in the future: {cause}"
+            apart = "in the future: synchronise the machines' clocks"
+            if stands:
+                apart = "in the future: /clock has stopped, or comes too seldom"
+            return "stamp_future", f"the stamp is {ahead_s:.3g} s {apart}"
         if step_s < -STEP_BACK_S:
             return (
                 "stamp_backwards",
