@@ -16,7 +16,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from cnn_perception.ros import given_parameters
 
-PARAMETERS = {"follow": str, "stamped": bool}
+PARAMETERS = {"follow": str, "stamped": bool, "use_sim_time": bool}
 """Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
 texts, or a class named 7 or true would arrive as a number or a bool."""
 
@@ -39,6 +39,9 @@ ARGUMENTS = [
         default_value="",
         choices=["", "true", "false", "True", "False"],
         description="TwistStamped, as Nav2 wants since Kilted; '' for what params_file says, otherwise false",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time", default_value="", description="true for a simulation, or a bag played with --clock"
     ),
     DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
     DeclareLaunchArgument(

@@ -30,6 +30,7 @@ _LONGEST_NAME = 200
 _CAMERA_NAME = re.compile("([A-Za-z][A-Za-z0-9_]*)?")
 """As the perception node takes them: topics are named by them."""
 _TOPIC_NAME = re.compile("(/[A-Za-z_][A-Za-z0-9_]*)+")
+_MOST_OTHERS = 4
 _MOST_ANSWERS = 3000
 """In one answer to the page: a minute at 50 Hz."""
 _CAMERA = "camera"
@@ -78,6 +79,7 @@ class Board:
         self._gaps_s: deque[float] = deque(maxlen=2)  # between diagnoses; one may be that of a node that was away
         self._histories: dict[str, CameraHistory] = {}
         self._asked_s: dict[str, float] = {}
+        self._others: set[str] = set()
 
     def is_ours(self, name: str) -> bool:
         """Returns whether a status of this name is about this node."""
@@ -96,6 +98,23 @@ class Board:
                 self._gaps_s.append(now_s - self._heard_s)
             self._statuses = short
             self._heard_s = now_s
+
+    def heard_of_another(self, name: str) -> None:
+        """Notes the name of another perception node, as its diagnosis begins."""
+        if len(name) <= _LONGEST_NAME and _TOPIC_NAME.fullmatch(name):
+            with self._lock:
+                if len(self._others) < _MOST_OTHERS:
+                    self._others.add(name)
+
+    @property
+    def silence(self) -> str:
+        """Says that nothing was ever heard of the node, and which others there are; empty once it was."""
+        with self._lock:
+            if self._heard_s is not None:
+                return ""
+            others = ", ".join(sorted(self._others))
+        way = f"the parameter perception_node may be meant to be {others}" if others else "check ROS_DOMAIN_ID"
+        return f"nothing heard of {self.node}; {way}"
 
     @property
     def cameras(self) -> list[str]:
@@ -171,6 +190,7 @@ class Board:
             "node": self.node,
             "now_s": now_s,
             "silence_s": None if heard_s is None else now_s - heard_s,
+            "silence": self.silence,
             "is_silent": heard_s is None or now_s - heard_s > patience_s,
             "cameras": cameras,
             "is_scored": task is None or task.has_classes,

@@ -37,6 +37,8 @@ from cnn_perception.tasks.registry import TASKS
 
 _LOOK_S = 0.2
 """So often it is seen who looks."""
+_SILENCE_S = 5.0
+"""A node that was not heard for so long after the start is said: longer than nodes that start together take."""
 _DIAGNOSTICS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # qos_overrides may have made the perception node's topics best effort
 _ANSWERS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_AVAILABLE)
@@ -131,6 +133,7 @@ class DashboardNode(parameters.ParameterNode):
         shown = topics.expanded(self, self._settings.perception_node, "perception_node")
         self._board = Board(shown, self._settings.history_s)
         self._log = ThrottledLog(self.get_logger())
+        self._started_s = time.monotonic()
         self._subscriptions_of: dict[str, tuple[_Topics, list[Subscription[Any]]]] = {}
         self.create_subscription(DiagnosticArray, topic_names.DIAGNOSTICS, self._on_diagnostics, _DIAGNOSTICS_QOS)
         heartbeat = shutdown.expect("nobody sees who looks", _LOOK_S + process.STALL_S)
@@ -160,8 +163,15 @@ class DashboardNode(parameters.ParameterNode):
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         ours = [one for one in array.status if self._board.is_ours(one.name)]
         self._board.diagnosed([_status(one) for one in ours[:MOST_STATUSES]])
+        for one in array.status:
+            if not self._board.is_ours(one.name) and any(pair.key == topic_names.ANSWERS_KEY for pair in one.values):
+                self._board.heard_of_another(one.name.partition(": ")[0])
 
     def _follow_onlookers(self) -> None:
+        if not (silence := self._board.silence):
+            self._log.is_over("silence", f"{self._board.node} is heard")
+        elif time.monotonic() - self._started_s > _SILENCE_S:
+            self._log.lasts("silence", silence)
         cameras = {*self._board.cameras} if self._settings.always else self._board.watched()
         wanted = {camera: self._topics_of(camera) for camera in cameras}
         for camera in [camera for camera, (had, _) in self._subscriptions_of.items() if wanted.get(camera) != had]:

@@ -18,7 +18,7 @@ from cnn_perception.doctor.ros_client import RosClient, connected_client
 from cnn_perception.doctor.topics import FrameListener
 from cnn_perception.errors import ConfigError
 from cnn_perception.ros.latest_subscription import IMAGE_QOS
-from cnn_perception.ros.topics import expanded
+from cnn_perception.ros.topics import expanded, published_images
 
 _DISCOVERY_S = 4.0
 """A participant that has missed the others' first announcements hears the next 3 s later.
@@ -87,7 +87,7 @@ def check_graph(options: GraphOptions) -> Generator[Finding, None, int]:
         asked = list(expected) if options.image_topics else []
         for name in active:
             yield from nodes.check_subscriptions(name, asked, list(subscribed[name]))
-        published = topics.published_image_topics(node, named)
+        published = published_images(node, named)
         return (yield from _check_traffic(client, options.listen_s, expected, published, subscribed, statuses))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception import topic_names
@@ -18,8 +17,8 @@ from cnn_perception.errors import FrameError
 from cnn_perception.geometry.camera_model import differs_once_rectified
 from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds, way_out
 from cnn_perception.regions.matching import is_same_frame
-from cnn_perception.ros.latest_subscription import IMAGE_QOS, offered_reliability
-from cnn_perception.ros.topics import UNNAMED_NODE, is_rectified, node_of
+from cnn_perception.ros.latest_subscription import IMAGE_QOS, fitting_policies
+from cnn_perception.ros.topics import UNNAMED_NODE, images_elsewhere, is_rectified, node_of, type_name
 from cnn_perception.ros.transport import name_in_use, remedy_of_loss
 from cnn_perception.stream.stamps import Stamps, has_too_many, invalid_text
 
@@ -32,7 +31,6 @@ _QUEUE = 30
 _TOLERATED_LOSS = 0.05
 _STALE_S = 1.0
 """An image of this age is no use to a robot; a camera's own delay is a tenth of it."""
-_MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -66,20 +64,6 @@ def is_discovered(node: Node, topic: str) -> bool:
     return bool(names) and UNNAMED_NODE not in names
 
 
-def published_image_topics(node: Node, excluded_nodes: Sequence[str] = ()) -> dict[str, str]:
-    """Returns the types of all published image topics by name, without those in the namespace of excluded nodes.
-
-    Pictures in messages that are not read, such as packets of video, are among them.
-    """
-    excluded = tuple(f"{name}/" for name in excluded_nodes)
-    found = {}
-    for name, message_types in node.get_topic_names_and_types():
-        image_types = [kind for kind in message_types if kind in IMAGE_TYPES or way_out(kind)]
-        if image_types and not name.startswith(excluded) and node.count_publishers(name):
-            found[name] = image_types[-1]
-    return found
-
-
 def check_publishers(
     topic: str, wanted: str, publishers: Sequence[Publisher], others: Mapping[str, str]
 ) -> Iterator[Finding]:
@@ -93,7 +77,9 @@ def check_publishers(
     """
     subject = f"topic {topic}"
     if not publishers:
-        yield Finding("FAIL", subject, "nobody publishes it", _topic_remedy(topic, wanted, others))
+        nowhere = "no image topic is published: start the camera, with the same ROS_DOMAIN_ID and RMW_IMPLEMENTATION"
+        remedy = images_elsewhere(topic, wanted, others) or nowhere
+        yield Finding("FAIL", subject, "nobody publishes it", remedy)
         return
     fitting = [publisher for publisher in publishers if publisher.message_type == wanted]
     for publisher in publishers:
@@ -112,28 +98,6 @@ def check_publishers(
         yield Finding("warn", subject, f"{len(fitting)} publishers at once mix their frames", "remap all but one")
 
 
-def _topic_remedy(topic: str, wanted: str, published: Mapping[str, str]) -> str:
-    others = {name: kind for name, kind in published.items() if kind in IMAGE_TYPES}
-    unread = [name for name in published if name not in others and (not others or name.startswith(f"{topic}/"))]
-    if unread:
-        return f"{unread[0]} is published: {way_out(published[unread[0]])}"
-    if not others:
-        return "no image topic is published: start the camera, with the same ROS_DOMAIN_ID and RMW_IMPLEMENTATION"
-    is_compressed = wanted == "sensor_msgs/msg/CompressedImage"
-    compressed = topic_names.below(topic, topic_names.COMPRESSED)
-    counterpart = topic_names.without_transport(topic) if is_compressed else compressed
-    if counterpart in others:
-        return f"{counterpart} is published: set image_transport to {'raw' if is_compressed else 'compressed'}"
-    alike = difflib.get_close_matches(topic, others, n=1, cutoff=0.6)
-    # A camera in a namespace: /front/image_raw for /image_raw.
-    alike += [name for name in others if name.endswith(topic)]
-    if alike:
-        hint = "" if others[alike[0]] == wanted else f" ({others[alike[0]]})"
-        return f"did you mean {alike[0]}{hint}? Remap image_raw to it, or set image_topic"
-    listed = ", ".join(sorted(others)[:_MAX_LISTED])
-    return f"there are image topics: {listed}; remap image_raw to one, or set image_topic"
-
-
 def _type_remedy(topic: str, found: str) -> str:
     if found == "sensor_msgs/msg/CompressedImage":
         return f"set image_transport to compressed, with {topic_names.without_transport(topic)} as the topic"
@@ -150,7 +114,8 @@ class ReceivedFrames:
         topic: Fully qualified name.
         duration_s: How long the subscription lasted, in seconds.
         latest: The newest message.
-        times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock.
+        times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock. What was published before it was
+            subscribed, and kept, is none of them: it is no later than the subscription.
         invalid: Of each stamp that is no time, what its field nanosec held.
         is_reliable: Whether it was subscribed so.
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
@@ -197,15 +162,17 @@ class FrameListener:
             camera_info: The same of the calibration's topic; empty for the one beside the images.
         """
         self.topic = topic
-        reliability = offered_reliability(node, topic, message_type) or ReliabilityPolicy.BEST_EFFORT
-        is_reliable = reliability == ReliabilityPolicy.RELIABLE
+        qos = _fitting_qos(node, topic, message_type)
+        is_reliable = qos.reliability == ReliabilityPolicy.RELIABLE
         received = self._received = ReceivedFrames(topic, is_reliable=is_reliable, camera_info_topic=camera_info)
         self._node = node
         self._started_s = time.monotonic()
+        # Other machines' clocks may differ: what is kept is told by them only where anything is.
+        self._kept_until_ns = time.time_ns() if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else 0
         self._sequence_numbers: dict[bytes, tuple[int, int]] = {}  # the first and the last of each publisher
-        qos = QoSProfile(depth=_QUEUE, reliability=reliability)
         node.create_subscription(IMAGE_TYPES[message_type], topic, self._on_frame, qos)
-        node.create_subscription(CameraInfo, received.camera_info_topic, self._on_camera_info, IMAGE_QOS)
+        info_qos = _fitting_qos(node, received.camera_info_topic, type_name(CameraInfo))
+        node.create_subscription(CameraInfo, received.camera_info_topic, self._on_camera_info, info_qos)
 
     def finish(self) -> ReceivedFrames:
         """Returns what arrived until now."""
@@ -218,10 +185,12 @@ class FrameListener:
     def _on_frame(self, message: Any, info: Mapping[str, Any]) -> None:  # noqa: ANN401 messages are untyped
         stamp = message.header.stamp
         now_ns = self._node.get_clock().now().nanoseconds
+        self._received.latest = message
+        if info.get("source_timestamp", 0) < self._kept_until_ns:
+            return
         self._received.times_ns.append((nanoseconds(stamp), now_ns))
         if has_too_many(stamp.nanosec):
             self._received.invalid.append(stamp.nanosec)
-        self._received.latest = message
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
         self._received.is_numbered = number is not None
@@ -233,6 +202,14 @@ class FrameListener:
         self._received.camera_info = message
 
 
+def _fitting_qos(node: Node, topic: str, message_type: str) -> QoSProfile:
+    reliability, durability = fitting_policies(node, topic, message_type) or (
+        ReliabilityPolicy.BEST_EFFORT,
+        DurabilityPolicy.VOLATILE,
+    )
+    return QoSProfile(depth=_QUEUE, reliability=reliability, durability=durability)
+
+
 def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
     """Checks what arrived on a topic that somebody publishes with the wanted type."""
     subject = f"frames of {frames.topic}"
@@ -241,7 +218,27 @@ def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
         remedy = f"see that the camera streams; if it does: {remedy_of_loss(frames.is_reliable)}; firewall, multicast"
         yield Finding("FAIL", subject, f"none in {frames.duration_s:.1f} s", remedy)
         return
+    if count:
+        yield from _check_traffic(subject, frames)
+    else:
+        text = f"none in {frames.duration_s:.1f} s but one that was published before, and kept"
+        yield Finding(
+            "warn", subject, text, "a node answers it once, when it is activated; see that the camera streams"
+        )
     message = frames.latest
+    try:
+        height, width, _ = decode(encoded_from_message(message)).shape
+    except FrameError as error:
+        yield from_error(subject, FrameError(error.reason, f"refused ({error.reason}): {error}"))
+        return
+    pixels = message.format if isinstance(message, CompressedImage) else message.encoding
+    yield Finding("ok", subject, f"{width}x{height}, {pixels}: converted")
+    yield from _check_headers(subject, frames)
+    yield from _check_calibration(frames, width, height)
+
+
+def _check_traffic(subject: str, frames: ReceivedFrames) -> Iterator[Finding]:
+    count = len(frames.times_ns)
     size = frames.image_bytes
     spread_s = (frames.times_ns[-1][1] - frames.times_ns[0][1]) / 1e9
     rate_hz = (count - 1) / spread_s if spread_s > 0 else count / frames.duration_s
@@ -253,15 +250,6 @@ def check_frames(frames: ReceivedFrames) -> Iterator[Finding]:
     if lost > _TOLERATED_LOSS * frames.sent:
         text = f"{lost} of {frames.sent} that were sent did not arrive"
         yield Finding("warn", subject, text, f"{remedy_of_loss(frames.is_reliable)}; see that this CPU is not full")
-    try:
-        height, width, _ = decode(encoded_from_message(message)).shape
-    except FrameError as error:
-        yield from_error(subject, FrameError(error.reason, f"refused ({error.reason}): {error}"))
-        return
-    pixels = message.format if isinstance(message, CompressedImage) else message.encoding
-    yield Finding("ok", subject, f"{width}x{height}, {pixels}: converted")
-    yield from _check_headers(subject, frames)
-    yield from _check_calibration(frames, width, height)
 
 
 def _check_headers(subject: str, frames: ReceivedFrames) -> Iterator[Finding]:

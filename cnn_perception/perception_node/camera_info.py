@@ -105,7 +105,7 @@ class CameraInfoReader:
             lambda _: None,
             lambda _: None,
             qos_id=qos_id,
-            is_latched=True,
+            is_small=True,
         )
         self._fitted_s = time.monotonic()
         self.name, self.topic = self._subscription.name, self._subscription.topic

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from cnn_perception import topic_names
-from cnn_perception.errors import FrameError, PerceptionError
+from cnn_perception.errors import ConfigError, FrameError, PerceptionError
 from cnn_perception.geometry.camera_model import CameraModel
 from cnn_perception.image.messages import Decoded, way_out
 from cnn_perception.model.onnx_model import OnnxModel
@@ -296,8 +296,12 @@ class CameraStream:
         if not misfits and silence_s <= timeout_s:
             return ""
         infos = subscription.publishers()
-        if not infos and (elsewhere := topics.images_elsewhere(self._node, self.topic, self.prefix)):
-            return f"nobody publishes it; {elsewhere}"
+        if not infos:
+            published = topics.published_images(self._node, [self._node.get_fully_qualified_name()])
+            if elsewhere := topics.images_elsewhere(self.topic, subscription.type_name, published, self.prefix):
+                return f"nobody publishes it; {elsewhere}"
+            if self.settings.image_topic != CameraSettings().image_topic:
+                return f"nobody publishes it; check {self.prefix}image_topic, and ROS_DOMAIN_ID"
         hints = [way_out(info.topic_type) for info in infos if way_out(info.topic_type)]
         advice = hints[0] if hints else "see the parameter image_transport"
         if reason := topics.why_none_arrives(infos, "image_raw", subscription.type_name, misfits, advice):
@@ -337,4 +341,21 @@ def declared_cameras(node: LifecycleNode, names: Sequence[str], warn: Callable[[
             parameters.declare(node, CameraSettings, prefix, defaults.of_camera(name))
             settings = parameters.read(node, CameraSettings, prefix=prefix)
         cameras.append(CameraStream(node, name, settings, warn, given))
+    _warn_of_remappings(node, cameras, warn)
     return cameras
+
+
+def _warn_of_remappings(node: LifecycleNode, cameras: Sequence[CameraStream], warn: Callable[[str, str], None]) -> None:
+    """Warns of those, by `image` of perception.launch.py too, of topics that no camera listens to."""
+    names = [f"{camera.prefix}image_topic" for camera in cameras]
+    try:
+        images = [
+            topics.expanded(node, camera.settings.image_topic, name)
+            for camera, name in zip(cameras, names, strict=True)
+        ]
+    except ConfigError:  # is told where it is subscribed
+        return
+    infos = [topic_names.camera_info_beside(topic) for topic in images]
+    for name, used in ((CameraSettings().image_topic, images), (topic_names.CAMERA_INFO, infos)):
+        if text := topics.remapping_without_effect(node, name, used, names):
+            warn(f"remapping of {name}", text)

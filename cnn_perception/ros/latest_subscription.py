@@ -41,6 +41,9 @@ _RELIABLE = (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
 _LATCHED = (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
 _UNLATCHED = (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 
+_MOST_PUBLISHERS = 64
+"""Of which it is known what has come: those of the latest messages."""
+
 _LEASE_S = 30.0
 """A publisher that was killed is known for some time more, 20 s with Fast DDS, 10 s with Cyclone DDS: their lease."""
 
@@ -93,8 +96,9 @@ class LatestSubscription(Generic[MessageT]):
     effort, and `fit` subscribes anew when that changes. Until a publisher is known it is reliable: whoever appears with
     less is seen by the next `fit`, and no frame that was on its way is lost for it.
 
-    What is published once and kept for who subscribes later, as some drivers publish their calibration, is sent to
-    subscriptions alone that ask for it, `is_latched`, which receive nothing of publishers that keep nothing.
+    What is published once and kept for who subscribes later, as a map server or a test publishes a picture and some
+    drivers their calibration, is sent to subscriptions alone that ask for it (transient local), which receive nothing
+    of publishers that keep nothing. So it asks while every publisher keeps.
 
     Attributes:
         kind: Message class.
@@ -113,7 +117,7 @@ class LatestSubscription(Generic[MessageT]):
         depth: int = IMAGE_QOS.depth,
         qos_id: str | None = None,
         *,
-        is_latched: bool = False,
+        is_small: bool = False,
     ) -> None:
         """Subscribes.
 
@@ -128,15 +132,14 @@ class LatestSubscription(Generic[MessageT]):
             on_lost: Called by `take` and `fit` with the number of messages that never arrived, as the middleware says.
             depth: How many messages may wait to be taken; more than 1 is for `take_each`.
             qos_id: Of the parameters that override its QoS, where the node has another subscription of the topic.
-            is_latched: Whether, with `BEST_AVAILABLE`, the message is wanted that was published before it subscribed:
-                it is reliable and transient local while all of its publishers are, else best effort, which loses
-                nothing of small messages and matches every publisher that may come.
+            is_small: Whether nothing of its messages is lost by best effort, which matches every publisher that may
+                come: with `BEST_AVAILABLE` it is reliable then only while all publishers keep their messages.
 
         Raises:
             ConfigError: If the QoS is overridden with what cannot be.
         """
         self._node = node
-        self._is_latched = is_latched
+        self._is_small = is_small
         self._reliability = reliability
         self._on_overtaken = on_overtaken
         self._on_lost = on_lost
@@ -149,11 +152,12 @@ class LatestSubscription(Generic[MessageT]):
         # Replaced by the thread that takes. Diagnostics read them without a lock, once each: an old subscription still
         # tells its QoS.
         self._is_fitted = False
-        none_known = _UNLATCHED if is_latched else _RELIABLE
+        none_known = _UNLATCHED if is_small else _RELIABLE
         self._subscription = self._subscribe(self._fitting() or none_known)
         self._losses = _Losses(self._subscription)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
         self._latest = (b"", 0)  # publisher and sequence number of the latest message
+        self._numbers: dict[bytes, int] = {}  # the latest of each publisher: what one keeps comes once more
         self._is_numbered = True  # as long as no message without a number has come
         self._latest_sent_ns = 0
         self._lost = 0  # messages that are left out of the numbers still to come
@@ -235,12 +239,8 @@ class LatestSubscription(Generic[MessageT]):
 
     def _fitting(self) -> _Policies | None:
         """Returns what the subscription should be by what publishers offer; None if there are none."""
-        if self._is_latched:
-            offers = _offers(self._node, self.name, self.type_name)
-            are_latched = all(_policies(offer) == _LATCHED for offer in offers)
-            return (_LATCHED if are_latched else _UNLATCHED) if offers else None
-        reliability = offered_reliability(self._node, self.name, self.type_name)
-        return None if reliability is None else (reliability, DurabilityPolicy.VOLATILE)
+        fitting = fitting_policies(self._node, self.name, self.type_name)
+        return _UNLATCHED if self._is_small and fitting == _RELIABLE else fitting
 
     def _destroy_before(self) -> None:
         if self._before is not None:
@@ -296,9 +296,13 @@ class LatestSubscription(Generic[MessageT]):
         if publisher is None and self._node.count_publishers(self.topic) > 1:
             return True
         publisher_id = b"" if publisher is None else bytes(publisher["data"])
-        previous_id, previous_number = self._latest
-        if publisher_id == previous_id and self._before is not None and number <= previous_number:
+        if self._before is not None and number <= self._numbers.get(publisher_id, 0):
             return False
+        self._numbers.pop(publisher_id, None)
+        self._numbers[publisher_id] = number
+        if len(self._numbers) > _MOST_PUBLISHERS:
+            del self._numbers[next(iter(self._numbers))]
+        previous_id, previous_number = self._latest
         self._latest = publisher_id, number
         if publisher_id != previous_id or previous_number < 1:
             self._count_losses()
@@ -368,24 +372,21 @@ class LatestSubscription(Generic[MessageT]):
         self._node.destroy_subscription(self._subscription)
 
 
-def offered_reliability(node: Node, name: str, type_name: str) -> ReliabilityPolicy | None:
-    """Returns with what all publishers of a topic can be received; None if there are none.
+def fitting_policies(node: Node, name: str, type_name: str) -> _Policies | None:
+    """Returns with what most is received of all publishers of a topic; None if there are none.
 
     Args:
         node: That asks.
         name: Of the topic, before remapping: rclpy remaps it here, too, though its documentation says no.
         type_name: Of the messages; publishers of others do not count.
     """
-    offers = {offer.reliability for offer in _offers(node, name, type_name)}
+    infos = node.get_publishers_info_by_topic(name)
+    offers = {_policies(info.qos_profile) for info in infos if info.topic_type == type_name}
     if not offers:
         return None
-    return ReliabilityPolicy.RELIABLE if offers == {ReliabilityPolicy.RELIABLE} else ReliabilityPolicy.BEST_EFFORT
-
-
-def _offers(node: Node, name: str, type_name: str) -> list[QoSProfile]:
-    """Returns the QoS of all publishers of a topic, see `offered_reliability`."""
-    infos = node.get_publishers_info_by_topic(name)
-    return [info.qos_profile for info in infos if info.topic_type == type_name]
+    if offers == {_LATCHED}:
+        return _LATCHED
+    return _RELIABLE if {reliability for reliability, _ in offers} == {ReliabilityPolicy.RELIABLE} else _UNLATCHED
 
 
 def _policies(qos: QoSProfile) -> _Policies:

@@ -9,8 +9,9 @@ the topic by that.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rclpy.exceptions import InvalidParameterTypeException, NameValidationException
@@ -21,6 +22,7 @@ from rclpy.qos_overriding_options import InvalidQosOverridesError
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from cnn_perception.errors import ConfigError, one_line
+from cnn_perception.image.messages import way_out
 from cnn_perception.topic_names import COMPRESSED, below, camera_info_beside, without_transport
 
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
@@ -55,6 +57,24 @@ def expanded(node: Node, name: str, parameter: str, kind: str = "parameter") -> 
         if not node.context.ok():
             raise  # no error: a signal came meanwhile
         raise ConfigError(f"{kind} {parameter} is {name!r}, which names no topic: {_reason(error)}") from error
+
+
+def remapping_without_effect(node: Node, name: str, used: Sequence[str], parameters: Sequence[str]) -> str:
+    """Says that a topic is remapped which this node, as it is set up, does not use; empty where it is not, or used.
+
+    Args:
+        node: Whose topics these are.
+        name: Of the topic, relative.
+        used: Of the topics that it uses instead, fully qualified, before remapping.
+        parameters: By which the user has named those.
+    """
+    found = node.resolve_topic_name(name)
+    if node.resolve_topic_name(name, only_expand=True) in (found, *used):
+        return ""
+    return (
+        f"the remapping of {name} to {found} is without effect, because {', '.join(parameters)} "
+        f"{'names another topic' if len(parameters) == 1 else 'name other topics'}: remap {', '.join(used)}"
+    )
 
 
 def namesakes(node: Node) -> str:
@@ -169,31 +189,56 @@ def misfits(publishers: Sequence[TopicEndpointInfo], wanted: QoSProfile) -> list
     return [f"{info.node_name}: {reason}" for info, verdict, reason in verdicts if verdict == QoSCompatibility.ERROR]
 
 
-def images_elsewhere(node: Node, topic: str, prefix: str) -> str:
+def published_images(node: Node, excluded: Collection[str]) -> dict[str, str]:
+    """Returns the types of all published image topics by name, those of pictures that are not read among them.
+
+    Args:
+        node: That asks.
+        excluded: Fully qualified names of nodes; what they alone publish does not count.
+    """
+    found = {}
+    for name, kinds in node.get_topic_names_and_types():
+        if any(_is_of_images(kind) for kind in kinds):
+            infos = [info for info in node.get_publishers_info_by_topic(name) if node_of(info) not in excluded]
+            if published := [info.topic_type for info in infos if _is_of_images(info.topic_type)]:
+                found[name] = published[-1]
+    return found
+
+
+def _is_of_images(kind: str) -> bool:
+    return kind in _IMAGES or bool(way_out(kind))
+
+
+def images_elsewhere(topic: str, wanted: str, published: Mapping[str, str], prefix: str = "") -> str:
     """Says where images are published while nobody publishes those of a topic, and what to do; empty if nowhere.
 
     Args:
-        node: Who waits for them; what it publishes itself does not count.
-        topic: Where it waits, after remapping.
+        topic: Where they are waited for, after remapping.
+        wanted: Their type.
+        published: What `published_images` returns.
         prefix: Of the camera's parameters; empty for an only one.
     """
-    is_compressed = topic != without_transport(topic)
-    counterpart = without_transport(topic) if is_compressed else below(topic, COMPRESSED)
-    found = [name for name, kinds in node.get_topic_names_and_types() if not _IMAGES.isdisjoint(kinds)]
-    others = sorted(name for name in found if _is_published_by_another(node, name))
-    if counterpart in others:
-        return f"{counterpart} is published: set {prefix}image_transport to {'raw' if is_compressed else 'compressed'}"
+    others = {name: kind for name, kind in sorted(published.items()) if kind in _IMAGES}
+    unread = [name for name in published if name not in others and (not others or name.startswith(f"{topic}/"))]
+    if unread:
+        return f"{unread[0]} is published: {way_out(published[unread[0]])}"
     if not others:
         return ""
-    listed = ", ".join(others[:_MOST_SHOWN]) + (f" and {len(others) - _MOST_SHOWN} more" * (len(others) > _MOST_SHOWN))
-    way = f"set {prefix}image_topic" if prefix else "remap image_raw to one, or set image_topic"
-    return f"images are published on {listed}; {way}"
-
-
-def _is_published_by_another(node: Node, name: str) -> bool:
-    me = node.get_fully_qualified_name()
-    infos = node.get_publishers_info_by_topic(name)
-    return any(info.topic_type in _IMAGES and node_of(info) != me for info in infos)
+    is_compressed = wanted == "sensor_msgs/msg/CompressedImage"
+    counterpart = without_transport(topic) if is_compressed else below(topic, COMPRESSED)
+    if counterpart in others:
+        return f"{counterpart} is published: set {prefix}image_transport to {'raw' if is_compressed else 'compressed'}"
+    way = f"set {prefix}image_topic" if prefix else "remap image_raw to it, or set image_topic"
+    alike = set(difflib.get_close_matches(topic, others, n=2, cutoff=0.6))
+    # A camera in a namespace: /front/image_raw for /image_raw.
+    alike |= {name for name in others if name.endswith(topic)}
+    if len(alike) == 1:
+        (name,) = alike
+        hint = "" if others[name] == wanted else f" ({others[name]})"
+        return f"did you mean {name}{hint}? {way[0].upper()}{way[1:]}"
+    listed = ", ".join(list(others)[:_MOST_SHOWN])
+    listed += f" and {len(others) - _MOST_SHOWN} more" * (len(others) > _MOST_SHOWN)
+    return f"images are published on {listed}; {way.replace('to it', 'to one')}"
 
 
 def why_none_arrives(

@@ -151,6 +151,7 @@ class Stamps:
         """Compares a stamp with the clock and the stamps before it, and remembers it if it is a time."""
         if invalid and now_ns > 0:
             return "stamp_invalid", invalid
+        stands = now_ns == self._clock_ns  # which only simulated time can from one frame to the next
         clock_step_s = (now_ns - self._clock_ns) / 1e9
         self._clock_ns = now_ns
         steady_offset = self._offset.observe(stamp_ns, now_ns)
@@ -175,7 +176,10 @@ class Stamps:
             return "stamp_clock", other_clock
         if not _is_plausible(stamp_ns, now_ns):
             ahead_s = (stamp_ns - now_ns) / 1e9
-            return "stamp_future", f"the stamp is {ahead_s:.3g} s in the future: synchronise the machines' clocks"
+            apart = "in the future: synchronise the machines' clocks"
+            if stands:
+                apart = "in the future: /clock has stopped, or comes too seldom"
+            return "stamp_future", f"the stamp is {ahead_s:.3g} s {apart}"
         if step_s < -STEP_BACK_S:
             return (
                 "stamp_backwards",

@@ -300,6 +300,16 @@ def test_silence_is_told(board: Board, clock: Hand):
     assert board.state("", 0)["silence_s"] == 7.0
 
 
+def test_a_node_that_was_never_heard_is_told_with_the_nodes_that_were(clock: Hand):
+    board = Board("/nobody", 60.0, clock)
+    assert board.state("", 0)["silence"] == "nothing heard of /nobody; check ROS_DOMAIN_ID"
+    for name in ("/robot/b", "/a", "no name", "/" + "x" * 300, "/c", "/d", "/e", "/f"):
+        board.heard_of_another(name)
+    assert board.silence.endswith("perception_node may be meant to be /a, /c, /d, /robot/b")
+    board.diagnosed([Status("/nobody: camera", 0, "", {})])
+    assert board.state("", 0)["silence"] == ""
+
+
 @pytest.mark.parametrize("period_s", [0.05, 1.0, 1.3, 5.0, 60.0])
 def test_a_node_is_silent_after_three_seconds_or_two_and_a_half_gaps_and_never_between_two_diagnoses(clock, period_s):
     board = Board(NODE, 60.0, clock)

@@ -195,7 +195,9 @@ def test_a_node_that_falls_silent_is_said_and_nothing_is_changed_by_the_page(ros
     with running("dashboard_node", domain, log, "-r", "__node:=other", perception_node="/nobody") as other:
         ros.wait_for(lambda: address_of(other), "the address")
         page.goto(address_of(other))
-        ros.wait_for(lambda: "nothing heard of /nobody" in page.inner_text("#health"), "the silence")
+        said = f"nothing heard of /nobody; the parameter perception_node may be meant to be {NODE}"
+        ros.wait_for(lambda: page.inner_text("#health") == said, "the silence")
+        ros.wait_for(lambda: said in other.log, "the same in its log")
         page.goto("about:blank")
 
 

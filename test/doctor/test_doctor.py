@@ -18,6 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from doctor_parts import PROFILE, calibration, picture
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from perception import LATCHED
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import ROOT, Participant, new_domain, participant, running
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -93,6 +94,24 @@ def test_all_well_while_a_camera_is_answered(ros: Participant, domain: int, mode
     assert "ok    node /perception_node: nobody else subscribes to its results" in text
     assert "answers while" in text
     assert f"ok    Fast DDS profile: {PROFILE}" in text
+
+
+def test_what_was_published_once_before_and_kept_is_seen_and_no_sign_of_a_late_camera(
+    ros: Participant, domain: int, model: Path, tmp_path: Path
+):
+    kept = [
+        ros.node.create_publisher(kind, name, LATCHED) for kind, name in ((Image, "a"), (CameraInfo, "camera_info"))
+    ]
+    for publisher, message in zip(kept, (picture(), calibration()), strict=True):
+        publisher.publish(message)
+    with running("perception_node", domain, tmp_path / "log", "-r", "image_raw:=/a", model=model) as node:
+        ros.wait_for(lambda: "active: waiting" in node.log, "the node to be active")
+        _, text = doctor_while(ros, lambda: None, domain)
+    assert "s but one that was published before, and kept -> a node answers it once" in text
+    assert "ok    frames of /a: 80x48, rgb8: converted" in text
+    assert "ok    topic /camera_info: calibrated" in text
+    assert "old when they arrive" not in text
+    assert "no answer while" not in text
 
 
 def test_each_bad_topic_has_its_own_line(ros: Participant, domain: int):

@@ -38,7 +38,7 @@ NOBODY = "FAIL  topic /image_raw: nobody publishes it -> "
         (RAW, [], {"/image_rav": RAW}, f"{NOBODY}did you mean /image_rav?"),
         (RAW, [], {"/front/left/camera/image_raw": RAW}, "did you mean /front/left/camera/image_raw?"),
         (RAW, [], {"/image_raw/compressed": JPEG}, "published: set image_transport to compressed"),
-        (RAW, [], {"/usb": RAW, "/top": JPEG}, f"{NOBODY}there are image topics: /top, /usb"),
+        (RAW, [], {"/usb": RAW, "/top": JPEG}, f"{NOBODY}images are published on /top, /usb"),
         (
             RAW,
             [],
@@ -51,7 +51,7 @@ NOBODY = "FAIL  topic /image_raw: nobody publishes it -> "
             {"/front/video": VIDEO},
             f"{NOBODY}/front/video is published: {VIDEO} holds packets of video; decode",
         ),
-        (RAW, [], {"/front/video": VIDEO, "/usb": RAW}, f"{NOBODY}there are image topics: /usb;"),
+        (RAW, [], {"/front/video": VIDEO, "/usb": RAW}, f"{NOBODY}images are published on /usb;"),
         (RAW, [Publisher("/cam", VIDEO)], {}, f"{VIDEO}, not {RAW} -> {VIDEO} holds packets of video; decode them"),
         (RAW, [Publisher("/cam", FFMPEG)], {}, "ros2 run image_transport republish"),
         (JPEG, [Publisher("/cam", FOXGLOVE)], {}, "convert it to sensor_msgs/CompressedImage or Image"),

@@ -290,7 +290,7 @@ def test_silence_names_the_topic_that_nobody_publishes():
         (
             "raw",
             {"/cam/color/image_raw": "Image", "/cam/camera_info": "CameraInfo"},
-            "images are published on /cam/color/image_raw; remap image_raw to one, or set image_topic",
+            "did you mean /cam/color/image_raw? Remap image_raw to it, or set image_topic",
         ),
         ("raw", {f"/{name}/image_raw": "Image" for name in "fedcba"}, "/c/image_raw, /d/image_raw and 2 more; remap"),
         ("raw", {"/cam/camera_info": "CameraInfo"}, "check the remapping of image_raw, and ROS_DOMAIN_ID"),
@@ -308,6 +308,9 @@ def test_silence_of_a_topic_that_nobody_publishes_names_where_images_are(
 
 
 def test_of_several_cameras_the_parameters_of_the_silent_one_are_named():
+    bench = Bench("front", image_topic="/front/image_raw")
+    bench.camera.subscribe()
+    assert bench.silence(3.1) == "nobody publishes it; check front.image_topic, and ROS_DOMAIN_ID"
     bench = Bench("front")
     bench.camera.subscribe()
     bench.node.elsewhere = {"/cam/image": [publisher()]}

@@ -214,9 +214,9 @@ def test_rviz_opens_the_shipped_layout_on_the_topics_of_the_node(prefix: Path, t
 def test_params_file_of_the_follower_is_not_overruled_by_what_was_not_given(prefix: Path, tmp_path: Path):
     (tmp_path / "robot.yaml").write_text("/**:\n  ros__parameters:\n    follow: person\n    stamped: true\n")
     domain = new_domain()
-    given = (f"params_file:={tmp_path}/robot.yaml", "namespace:=robot")
+    given = (f"params_file:={tmp_path}/robot.yaml", "namespace:=robot", "use_sim_time:=true")
     with participant(domain) as ros, launched(prefix, domain, tmp_path / "log", "follow.launch.py", *given):
-        assert values(ros, "/robot/follow_node", "follow", "stamped") == ["person", True]
+        assert values(ros, "/robot/follow_node", "follow", "stamped", "use_sim_time") == ["person", True, True]
 
 
 @pytest.mark.parametrize(("is_included", "code"), [(False, 1), (True, 0)], ids=["by itself", "in a larger launch"])

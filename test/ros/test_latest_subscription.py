@@ -157,27 +157,41 @@ def test_subscription_is_reliable_while_every_publisher_is(offers: list[Reliabil
 
 
 @pytest.mark.parametrize(
-    ("offers", "latched", "expected"),
+    ("offers", "latched", "of_images", "of_small"),
     [
-        ([], 0, (BEST_EFFORT, VOLATILE)),
-        ([RELIABLE], 0, (BEST_EFFORT, VOLATILE)),
-        ([RELIABLE], 1, (RELIABLE, TRANSIENT)),
-        ([RELIABLE, RELIABLE], 2, (RELIABLE, TRANSIENT)),
-        ([RELIABLE, RELIABLE], 1, (BEST_EFFORT, VOLATILE)),
-        ([BEST_EFFORT], 1, (BEST_EFFORT, VOLATILE)),
+        ([], 0, (RELIABLE, VOLATILE), (BEST_EFFORT, VOLATILE)),
+        ([RELIABLE], 0, (RELIABLE, VOLATILE), (BEST_EFFORT, VOLATILE)),
+        ([RELIABLE], 1, (RELIABLE, TRANSIENT), (RELIABLE, TRANSIENT)),
+        ([RELIABLE, RELIABLE], 2, (RELIABLE, TRANSIENT), (RELIABLE, TRANSIENT)),
+        ([RELIABLE, RELIABLE], 1, (RELIABLE, VOLATILE), (BEST_EFFORT, VOLATILE)),
+        ([RELIABLE, BEST_EFFORT], 1, (BEST_EFFORT, VOLATILE), (BEST_EFFORT, VOLATILE)),
+        ([BEST_EFFORT], 1, (BEST_EFFORT, VOLATILE), (BEST_EFFORT, VOLATILE)),
     ],
 )
-def test_subscription_of_what_is_latched_asks_for_it_while_every_publisher_keeps_it(
-    offers: list[ReliabilityPolicy], latched: int, expected: object
+def test_subscription_asks_for_what_is_kept_while_every_publisher_keeps_it(
+    offers: list[ReliabilityPolicy], latched: int, of_images: object, of_small: object
 ):
     bench = Bench()
     bench.node.offers, bench.node.latched = offers, latched
     arguments: Any = (bench.node, Image, "/image_raw", ReliabilityPolicy.BEST_AVAILABLE, print, print)
-    LatestSubscription(*arguments, is_latched=True)
     LatestSubscription(*arguments)
-    latching, other = (one.qos_profile for one in bench.node.subscriptions[-2:])
-    assert (latching.reliability, latching.durability) == expected
-    assert other.durability == VOLATILE
+    LatestSubscription(*arguments, is_small=True)
+    found = [(one.qos_profile.reliability, one.qos_profile.durability) for one in bench.node.subscriptions[-2:]]
+    assert found == [of_images, of_small]
+
+
+def test_picture_that_one_publisher_keeps_is_no_news_once_another_has_gone():
+    bench = Bench(RELIABLE)
+    bench.node.subscriptions[0].queue += [("kept", 1), ("live", 2)]
+    assert bench.subscription.take() == "live2"
+    bench.node.latched = 1
+    bench.offer(RELIABLE)
+    _, new = bench.node.subscriptions
+    assert new.qos_profile.durability == TRANSIENT
+    new.queue += [("kept", 1)]
+    assert bench.subscription.take() is None
+    new.queue += [("kept", 3)]
+    assert bench.subscription.take() == "kept3"
 
 
 def test_publishers_that_are_gone_change_nothing():

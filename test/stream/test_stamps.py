@@ -60,6 +60,22 @@ def test_oddities_are_named_and_pass_or_are_dropped_as_the_policy_says(frames, e
     assert reasons(absolute, "reject") == [f"-{oddity}" if oddity else "" for oddity in expected]
 
 
+@pytest.mark.parametrize(
+    ("nows_ms", "cause"),
+    [
+        ([0, 100, 200], "synchronise the machines' clocks"),
+        ([0, 0, 0], "/clock has stopped, or comes too seldom"),
+        ([-1000, 0, 0], "/clock has stopped, or comes too seldom"),
+    ],
+)
+def test_stamps_ahead_of_a_clock_that_stands_are_the_clocks_fault(nows_ms, cause):
+    stamps = Stamps()
+    frames = [(T + stamp * MS, T + now * MS) for stamp, now in zip([0, 500, 1000], nows_ms, strict=True)]
+    *_, last = [stamps.check(*frame, policy="accept", max_age_s=0.0) for frame in frames]
+    assert last.oddity == "stamp_future"
+    assert last.text.endswith(f"s in the future: {cause}")
+
+
 DAY_S = 86_400
 OTHER_CLOCKS = {
     # seconds by which the stamps are ahead of the node's clock, what is said

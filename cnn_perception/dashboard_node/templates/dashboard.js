@@ -78,8 +78,7 @@ function showHealth(state) {
   let text = LEVELS[worst];
   let level = worst;
   if (state.is_silent) {
-    const since = state.silence_s === null ? "" : ` for ${state.silence_s.toFixed(0)} s`;
-    text = `nothing heard of ${state.node}${since}`;
+    text = state.silence || `nothing heard of ${state.node} for ${state.silence_s.toFixed(0)} s`;
     level = 2;
   }
   say(text, level);

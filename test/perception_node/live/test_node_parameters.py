@@ -5,6 +5,7 @@ Leaves to others: values out of range (test_node, test_node_results), what a swa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,36 @@ def test_what_of_a_parameter_file_has_no_effect_is_said_once_by_name(name: str, 
         warnings = [line for line in process.log.splitlines() if "WARN" in line and "inference runs on" not in line]
         assert len(warnings) == bool(told), process.log
         assert all(words in warnings[0] for words in told), warnings
+
+
+@pytest.mark.parametrize(
+    ("images", "remapped", "told"),
+    [
+        (
+            "/cam/front",
+            "image_raw",
+            "image_raw to /given .* because front.image_topic .*: remap /cam/front$",
+        ),
+        ("/cam/front", "/image_raw", "image_raw to /given is without effect"),
+        ("/cam/front", "camera_info", "camera_info to /given is without effect, .*: remap /cam/camera_info$"),
+        ("image_raw", "image_raw", ""),
+        ("/image_raw", "image_raw", ""),
+        ("/image_raw", "camera_info", ""),
+        ("/cam/front", "/cam/front", ""),
+        ("/cam/front", "/cam/camera_info", ""),
+    ],
+)
+def test_remapped_topics_that_no_camera_listens_to_are_told(images: str, remapped: str, told: str, tmp_path: Path):
+    settings = {"model": write_tiny_model(tmp_path / "tiny.onnx"), "cameras": "[front]", "front.image_topic": images}
+    domain, arguments = new_domain(), ("-r", f"{remapped}:=/given")
+    with (
+        running("perception_node", domain, tmp_path / "log", *arguments, **settings) as process,
+        participant(domain) as ros,
+    ):
+        ros.wait_for(lambda: "active: waiting" in process.log, "the node to be active")
+        assert ("without effect" in process.log) == bool(told)
+        assert re.search(told, process.log, re.MULTILINE)
+        ros.wait_for(lambda: bool(ros.node.count_subscribers("/given")) != bool(told), "what is remapped to be used")
 
 
 @pytest.mark.parametrize(

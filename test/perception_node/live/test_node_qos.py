@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -142,6 +143,33 @@ def test_override_wins_over_what_publishers_offer_and_is_of_its_topic_alone(
         assert subscribed(ros) == [reliability]
         assert value(diagnosis(ros, "camera"), "subscription").endswith("by qos_overrides")
         assert subscribed(ros, "/camera_info") == [BEST_EFFORT]
+
+
+@pytest.mark.parametrize(("kind", "topic"), [(Image, "/image_raw"), (CompressedImage, "/image_raw/compressed")])
+def test_a_picture_published_once_before_the_node_is_answered_once(kind: type[Any], topic: str, tmp_path: Path):
+    """Then comes a camera that keeps nothing."""
+    domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
+
+    def message(second: int) -> Any:
+        if kind is Image:
+            return image((second, 0), RED_FIELD)
+        png = cv2.imencode(".png", RED_FIELD[..., ::-1])[1].tobytes()
+        return CompressedImage(header=image((second, 0), RED_FIELD).header, format="png", data=png)
+
+    transport = "raw" if kind is Image else "compressed"
+    with participant(domain) as ros:
+        answers = ros.collect(Classification, f"{NODE}/classification")
+        ros.node.create_publisher(kind, topic, LATCHED).publish(message(7))
+        with running("perception_node", domain, tmp_path / "log.txt", model=model, image_transport=transport):
+            ros.wait_for(lambda: bool(answers), "the answer to what was kept")
+            camera = ros.node.create_publisher(kind, topic, qos(BEST_EFFORT))
+
+            def is_answered() -> bool:
+                camera.publish(message(8))
+                return bool(answers[-1].header.stamp.sec == 8)
+
+            ros.wait_for(is_answered, "the answer to one that keeps nothing")
+        assert [answer.header.stamp.sec for answer in answers].count(7) == 1
 
 
 def test_a_calibration_published_once_before_the_node_gives_rays_and_so_do_those_that_follow(tmp_path: Path):
