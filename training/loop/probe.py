@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.errors import ConfigError, DataError
+from training import frozen
 from training.batches import feature_cache
 from training.batches.feature_cache import FeatureCache
 from training.config import MODE_DEFAULTS
@@ -277,7 +278,8 @@ def features_of(run: Run, cut: backbones.Split, samples: tuple[Sample, ...], *, 
         loader = run.batches_of(tuple(samples[row] for row in new))
         network = nn.Sequential(_Mirror(), backbone) if mirrored else backbone
         title = "features of mirror images" if mirrored else "features"
-        for batch in predict(network, loader, run.device, title, keep_bar=True):
+        sooner = frozen.sooner(network, run.config.input, len(new), run.device)
+        for batch in predict(sooner, loader, run.device, title, keep_bar=True):
             rows = new[batch.rows.numpy()]
             embeddings[rows] = batch.outputs.numpy()
             kept[rows] = True
