@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TextIO, get_args
 
-from cnn_perception.errors import DataError
+from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.mistaken_files import BEGINNING_BYTES, what_instead
 
 STATE = "state"
@@ -242,6 +242,16 @@ def composed(text: str) -> str:
 def is_table(labels: str) -> bool:
     """Returns whether labels are named that lie in a table, and not a topic."""
     return labels.lower().endswith(ENDINGS)
+
+
+def require_table_for_start(labels: str, start: str) -> None:
+    """Refuses `--labels-start image` beside a topic of labels, on whose times it would have no effect.
+
+    Raises:
+        ConfigError: If that is what is asked for.
+    """
+    if start != "bag" and labels and not is_table(labels):
+        raise ConfigError(f"--labels-start belongs to tables: the labels of the topic {labels} have times of their own")
 
 
 def is_flag(cell: str) -> bool:

@@ -31,7 +31,7 @@ from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import AS_SENT, Overrides
 from cnn_perception.intervals import Estimate
-from cnn_perception.label_table import is_table
+from cnn_perception.label_table import is_table, require_table_for_start
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS, SessionOptions
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.tasks.registry import task_of
@@ -72,6 +72,7 @@ class RecordedOptions:
     providers: Sequence[str] = DEFAULT_PROVIDERS
 
     def __post_init__(self) -> None:
+        require_table_for_start(self.labels, self.labels_start)
         if self.required.in_words() and not self.labels:
             raise ConfigError(
                 f"{self.required.in_words()} needs --labels: without them there is nothing to compare with"

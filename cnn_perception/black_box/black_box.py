@@ -207,6 +207,9 @@ class BlackBox:
             name = incident_name(cause, time.time_ns())
             incident = Incident(name, now_s, now_s + self._settings.longest_s)
             self._incident = incident
+            first_ns = min((one.log_time_ns for one in self._ring.after(missing_s)), default=time.time_ns())
+            for state in self._ring.states_before(missing_s):  # at its own time the bag would begin long before
+                self._put(incident, replace(state, log_time_ns=first_ns))
         for message in self._ring.after(missing_s):
             self._put(incident, message)
         return incident

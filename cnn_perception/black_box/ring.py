@@ -19,6 +19,7 @@ class Kept:
         log_time_ns: When it was received, nanoseconds since 1970.
         received_s: The same by the monotonic clock, by which windows are measured: the other one may be set.
         payload: The message as CDR.
+        is_state: Whether it holds until the next one of its topic, such as a calibration, which may be sent only once.
     """
 
     topic: str
@@ -26,6 +27,7 @@ class Kept:
     log_time_ns: int
     received_s: float
     payload: bytes
+    is_state: bool = False
 
     @property
     def size(self) -> int:
@@ -51,6 +53,7 @@ class Ring:
         self._seconds = seconds
         self._most_bytes = most_bytes
         self._messages: deque[Kept] = deque()
+        self._states: dict[str, Kept] = {}  # the newest of each topic that is not among the messages any more
         self._newest_s = -float("inf")
         self._cut_s = -float("inf")  # when the newest of those was received that memory had no room for
 
@@ -69,6 +72,15 @@ class Ring:
         """Returns what was received after a time, in the order in which it came."""
         return [message for message in self._messages if message.received_s > time_s]
 
+    def states_before(self, time_s: float) -> list[Kept]:
+        """Returns what held at a time, of the topics of states of which nothing was received after it."""
+        states = dict(self._states)
+        for message in self._messages:
+            if message.is_state and message.received_s <= time_s:
+                states[message.topic] = message
+        topics = {message.topic for message in self.after(time_s)}
+        return [message for topic, message in states.items() if topic not in topics]
+
     @property
     def held_s(self) -> float:
         """How many seconds the messages span."""
@@ -80,4 +92,7 @@ class Ring:
         return self._cut_s >= self._newest_s - self._seconds
 
     def _forget_oldest(self) -> None:
-        self.size -= self._messages.popleft().size
+        message = self._messages.popleft()
+        self.size -= message.size
+        if message.is_state:
+            self._states[message.topic] = message

@@ -14,7 +14,7 @@ from cnn_perception.errors import ConfigError
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.evaluation.report_record import Target
 from cnn_perception.image.messages import Overrides
-from cnn_perception.label_table import is_table
+from cnn_perception.label_table import is_table, require_table_for_start
 from cnn_perception.model.onnx_model import DEFAULT_PROVIDERS
 from cnn_perception.model.spec import ModelSpec
 from cnn_perception.regions.answering import MOST_BOXES, RegionSettings
@@ -106,6 +106,7 @@ class EvaluationOptions:
             raise ConfigError("--results-bag belongs to --bag: images in a folder have no times")
         if self.images is not None and self.labels and not is_table(self.labels):
             raise ConfigError(f"--labels {self.labels}: for --images name a CSV file of their paths and labels")
+        require_table_for_start(self.labels, self.labels_start)
         try:
             self.overrides  # noqa: B018 - made to be checked
         except ConfigError as error:

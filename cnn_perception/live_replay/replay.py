@@ -25,6 +25,7 @@ from cnn_perception.evaluation.recording.known_answers import where_to_look
 from cnn_perception.evaluation.report_record import write_text
 from cnn_perception.files import require_other, require_outside, require_unused
 from cnn_perception.image.messages import Overrides
+from cnn_perception.label_table import require_table_for_start
 from cnn_perception.live_replay.accounts import account
 from cnn_perception.live_replay.node_options import NodeOptions
 from cnn_perception.live_replay.node_process import is_log
@@ -72,6 +73,7 @@ class LiveOptions:
     def __post_init__(self) -> None:
         if not _RATES[0] <= self.rate <= _RATES[1]:
             raise ConfigError(f"--rate is {self.rate}; choose {_RATES[0]:g} to {_RATES[1]:g}")
+        require_table_for_start(self.labels, self.labels_start)
         if self.required.in_words() and not self.labels:
             raise ConfigError(
                 f"{self.required.in_words()} needs --labels: without them there is nothing to compare with"

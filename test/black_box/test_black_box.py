@@ -8,12 +8,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from boxes import Bench, frame, marks, numbers, settings
 from paths import ROOT, files_of_at_most
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
 
 from cnn_perception.bag.reader import Bag
 from cnn_perception.bag.writer import BagWriter
@@ -348,3 +351,18 @@ def test_drift_is_a_cause_when_it_begins():
 def test_what_cannot_be_is_refused_by_name(changes, said):
     with pytest.raises(ConfigError, match=said):
         settings(Path(), **changes)
+
+
+def test_calibration_that_was_sent_once_long_before_begins_the_bag(tmp_path):
+    bench = Bench(tmp_path)
+    bench.box.keep(replace(frame(0), topic="/once", is_state=True))
+    bench.receive(1, 90)
+    bench.trigger(9.05)
+    bench.receive(91, 122)
+    bench.saved()
+
+    with AnyReader([bench.bags()[0]], default_typestore=get_typestore(Stores.LATEST)) as bag:
+        found = [(connection.topic, time_ns) for connection, time_ns, _ in bag.messages()]
+    assert [time_ns for topic, time_ns in found if topic == "/once"] == [frame(71).log_time_ns]
+    assert min(time_ns for _, time_ns in found) == frame(71).log_time_ns
+    bench.box.close(10.0)

@@ -72,3 +72,16 @@ def test_messages_of_several_topics_may_come_a_little_out_of_order():
         ring.add(message(time_s))
 
     assert [one.received_s for one in ring.after(-1.0)] == [1.0, 0.9, 1.8]
+
+
+def test_state_is_known_after_it_was_forgotten_unless_its_topic_has_a_newer_one():
+    def state(topic: str, time_s: float) -> Kept:
+        return Kept(topic, "sensor_msgs/msg/CameraInfo", int(time_s * NS), time_s, b"", is_state=True)
+
+    ring = Ring(2.0, 10**6)
+    once, before, newer = state("/once", 0.0), state("/often", 0.1), state("/often", 9.0)
+    for one in (state("/once", -1.0), once, before, message(0.2), newer, message(10.0)):
+        ring.add(one)
+
+    assert ring.states_before(8.0) == [once]
+    assert ring.states_before(9.0) == [once, newer]

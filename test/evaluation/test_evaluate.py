@@ -383,6 +383,10 @@ def test_frames_that_are_one_pixel_wide_or_high_are_drawn_small(tmp_path, model)
         (["--bag", "{bag}", "--threshold", "nan"], "--threshold is nan; choose 0 to 1"),
         (["--bag", "{bag}", "--top-k", "0"], "--top-k is 0; choose 1 to 5"),
         (["--images", "{empty}", "--topic", "/camera"], "--topic belongs to --bag"),
+        (
+            ["--bag", "{bag}", "--labels", "/labels", "--labels-start", "image"],
+            "--labels-start belongs to tables: the labels of the topic /labels have times of their own",
+        ),
         (["--bag", "{bag}", "--model", "absent.onnx"], "absent.onnx: there is no such model file"),
         (["--bag", "{bag}", "--output", "{file}"], "cannot be made"),
     ],

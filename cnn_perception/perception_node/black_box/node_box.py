@@ -33,6 +33,7 @@ _CLOSE_S = 1.0
 """How long messages under way may take to be written when the node ends; a hanging disk does not hold it up longer."""
 _LATEST_S = 5.0
 """A message is not taken to have been received longer ago than this before it was taken: the clock was set."""
+_CALIBRATION = "sensor_msgs/msg/CameraInfo"
 _MOST_CHARACTERS = 200
 """That are kept of what somebody on the graph gives as the reason."""
 
@@ -100,7 +101,8 @@ class NodeBox:
 
     def _keep_as_it_came(self, topic: str, kind: str, received_ns: int, payload: bytes) -> None:
         age_s = min(max((time.time_ns() - received_ns) / 1e9, 0.0), _LATEST_S)
-        self._box.keep(Kept(topic, kind, received_ns, time.monotonic() - age_s, payload))
+        is_state = kind == _CALIBRATION
+        self._box.keep(Kept(topic, kind, received_ns, time.monotonic() - age_s, payload, is_state))
 
     # ---- what has it saved
 
