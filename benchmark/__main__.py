@@ -47,8 +47,8 @@ class Measurement:
 
 
 _ONE_CORE_LEFT = str(max(1, (os.cpu_count() or 1) - 1))
-_LARGER = ("--seconds", "3", "--size", "1280x720", "1920x1080", "3840x2160", "--transport", "raw", "compressed")
-_SHORT = ("--seconds", "6")
+_LARGER = ("--seconds", "2", "--size", "1280x720", "1920x1080", "3840x2160", "--transport", "raw", "compressed")
+_SHORT = ("--seconds", "5")
 """For each measurement of those with many, so that all of them fit into an hour; their own command takes longer."""
 MEASUREMENTS = (
     Measurement("node_rate", is_core=True),

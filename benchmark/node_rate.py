@@ -197,8 +197,8 @@ def measure(options: argparse.Namespace, threads: int, view: View) -> Result:
                     flush=True,
                 )
         with running("camera_node", rate_hz=limit_hz / 2, **camera):
-            # What has no target of its own is measured once.
-            for _ in range(options.rounds if view in (_REFERENCE, _LARGE) else 1):
+            has_target = view == _LARGE or _is_reference(options.backbone, view)
+            for _ in range(options.rounds if has_target else 1):
                 client.spin(2 * _SLOW_FRAMES / limit_hz)
                 result.slow_camera_ms.append(latencies.medians_ms)
         rclpy.shutdown()
@@ -216,6 +216,11 @@ def _target(backbone: str, threads: int, view: View) -> Target | None:
     if view.size in _SIZE_TARGETS:
         return _SIZE_TARGETS[view.size]
     return _TARGETS.get(backbone) if threads else _ALL_CORES
+
+
+def _is_reference(backbone: str, view: View) -> bool:
+    """Returns whether there is a target for what the node adds to a frame's time, as a share of the inference."""
+    return backbone == "resnet18" and view == _REFERENCE
 
 
 def busy_cores(rounds: Sequence[Round]) -> str:
@@ -251,10 +256,9 @@ def _report(result: Result, backbone: str, threads: int, view: View) -> None:
         print(f"  {name:<55} {fast_ms:10.2f} {slow_ms:10.2f}")
     fast_ms, slow_ms = (statistics.median(own_times_ms(rounds)) for rounds in cameras)
     print(f"  {'taken to published, less the inference':<55} {fast_ms:10.2f} {slow_ms:10.2f}")
-    is_reference = backbone == "resnet18" and view == _REFERENCE
     for name, rounds, target in zip(("faster", "half as fast"), cameras, _OWN_SHARES, strict=True):
         shares = [own / one["inference"] for own, one in zip(own_times_ms(rounds), rounds, strict=True)]
-        report(where, f"own time / inference, camera {name}", shares, target if is_reference else None)
+        report(where, f"own time / inference, camera {name}", shares, target if _is_reference(backbone, view) else None)
     if view.size == "1920x1080":
         own_ms = own_times_ms(result.slow_camera_ms)
         report(where, "own time, ms", own_ms, _OWN_MS if view == _LARGE else None)
