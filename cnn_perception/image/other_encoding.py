@@ -131,7 +131,9 @@ def are_sides_exchanged(pixels: _Numbers) -> bool:
     row = np.ascontiguousarray(pixels).reshape(height * width, -1)
     # Pieces at even distances, none so near the end that what it is compared with lies behind it.
     apart = (len(row) - max(height, width) - _ASIDE) // _MOST_ROWS
-    if height == width or min(height, width) < _FEWEST_COLUMNS or apart < _FEWEST_COLUMNS:
+    if min(height, width) < _FEWEST_COLUMNS or apart < _FEWEST_COLUMNS:
+        return False
+    if height % width == 0:  # there a pixel of the same column is, in mosaics perhaps of the same colour
         return False
 
     def pieces(far: int) -> npt.NDArray[np.int32]:

@@ -60,7 +60,7 @@ def expanded(node: Node, name: str, parameter: str, kind: str = "parameter") -> 
 
 
 def remapping_without_effect(node: Node, name: str, used: Sequence[str], parameters: Sequence[str]) -> str:
-    """Says that a topic is remapped which this node, as it is set up, does not use; empty where nothing is missed by it.
+    """Says that a topic is remapped which this node, as it is set up, does not use; empty where that misses nothing.
 
     Args:
         node: Whose topics these are.

@@ -310,6 +310,16 @@ def test_exchanged_width_and_height_are_told_and_right_ones_are_not(encoding: st
     assert f"look as if they had {WIDTH} pixels" in odd.text
 
 
+def test_of_a_mosaic_twice_as_high_as_wide_nothing_is_said_of_width_and_height():
+    """As of two square cameras in one image."""
+    one = np.full((WIDTH // 2, WIDTH, 3), (220, 40, 90), np.uint8) + RGB[: WIDTH // 2] // 8
+    high = np.ascontiguousarray(one.reshape(WIDTH, WIDTH // 2, 3))
+    found = high[..., 1].copy()
+    found[::2, ::2], found[1::2, 1::2] = high[::2, ::2, 0], high[1::2, 1::2, 2]
+    frame = EncodedImage(found.tobytes(), "bayer_rggb8", WIDTH, WIDTH // 2, WIDTH // 2, is_bigendian=False)
+    assert kinds(frame) == []
+
+
 ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
 PATTERNS = {
     "darker downwards": ROWS * 2,
