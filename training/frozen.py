@@ -18,8 +18,8 @@ from cnn_perception.model.spec import InputSpec
 from training.graphs.trace import to_onnx
 
 PIXELS = 2000 * 224 * 224
-"""So many all images together have at least: of fewer, small networks do not win back the seconds that the export takes.
-Large ones do from 350 images of 224x224 on, the smallest that was tried only after more than this."""
+"""So many all images together have at least: of fewer, small networks do not win back the seconds of the export. Large
+ones do from 350 images of 224x224 on, the smallest that was tried only of more than this."""
 TOLERANCE = 1e-4
 """Largest difference from torch's features, as a share of the largest of them."""
 _ERRORS: tuple[type[Exception], ...] = (ConfigError, MemoryError, *ORT_ERRORS)
