@@ -18,8 +18,8 @@ from cnn_perception.model.spec import InputSpec
 from training.graphs.trace import to_onnx
 
 PIXELS = 2000 * 224 * 224
-"""Of all images together from which on the seconds of the export are won back, also by small networks; a larger one had
-them back at 350 images of 224x224, the smallest alone not yet."""
+"""So many all images together have at least: of fewer, small networks do not win back the seconds of the export. Large
+ones do from 350 images of 224x224 on, the smallest that was tried only of more than this."""
 TOLERANCE = 1e-4
 """Largest difference from torch's features, as a share of the largest of them."""
 _ERRORS: tuple[type[Exception], ...] = (ConfigError, MemoryError, *ORT_ERRORS)

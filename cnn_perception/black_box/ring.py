@@ -76,7 +76,7 @@ class Ring:
         """Returns what held at a time, of the topics of states of which nothing was received after it."""
         states = dict(self._states)
         for message in self._messages:
-            if message.is_state and message.received_s <= time_s:
+            if message.is_state:
                 states[message.topic] = message
         topics = {message.topic for message in self.after(time_s)}
         return [message for topic, message in states.items() if topic not in topics]

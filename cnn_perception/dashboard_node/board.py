@@ -182,6 +182,7 @@ class Board:
         unsure = history.unsure() if history else []
         cameras = self.cameras
         task = self.task
+        silence = self.silence  # first: a node that is heard meanwhile is not said to be silent without a word
         with self._lock:
             now_s = self._clock_s()
             statuses, heard_s = self._statuses, self._heard_s
@@ -190,7 +191,7 @@ class Board:
             "node": self.node,
             "now_s": now_s,
             "silence_s": None if heard_s is None else now_s - heard_s,
-            "silence": self.silence,
+            "silence": silence,
             "is_silent": heard_s is None or now_s - heard_s > patience_s,
             "cameras": cameras,
             "is_scored": task is None or task.has_classes,

@@ -124,13 +124,16 @@ def are_sides_exchanged(pixels: _Numbers) -> bool:
     """Returns whether (H, W) or (H, W, C) pixels of rows without padding are those of W rows of H pixels.
 
     The pixel below is as far away as a row is long: there pixels resemble each other most, and more than those a few
-    pixels beside it. In stripes, which look the same at any distance along them, they do not.
+    pixels beside it. In stripes, which look the same at any distance along them, they do not. In a chessboard or a test
+    pattern that begins again after the height, too, they do so at both lengths: then the one that is named is right.
     """
     height, width = pixels.shape[:2]
     row = np.ascontiguousarray(pixels).reshape(height * width, -1)
     # Pieces at even distances, none so near the end that what it is compared with lies behind it.
     apart = (len(row) - max(height, width) - _ASIDE) // _MOST_ROWS
-    if height == width or min(height, width) < _FEWEST_COLUMNS or apart < _FEWEST_COLUMNS:
+    if min(height, width) < _FEWEST_COLUMNS or apart < _FEWEST_COLUMNS:
+        return False
+    if height % width == 0:  # there a pixel of the same column is, in mosaics perhaps of the same colour
         return False
 
     def pieces(far: int) -> npt.NDArray[np.int32]:
@@ -142,10 +145,12 @@ def are_sides_exchanged(pixels: _Numbers) -> bool:
     def difference(far: int) -> float:
         return float(np.abs(pieces(far) - here).mean())
 
-    exchanged = difference(height)
-    if not exchanged < _CLEARLY * difference(width):
+    def is_length_of_row(length: int) -> bool:
+        return difference(length) < _CLEARLY * min(difference(length - _ASIDE), difference(length + _ASIDE))
+
+    if not difference(height) < _CLEARLY * difference(width):
         return False
-    return exchanged < _CLEARLY * min(difference(height - _ASIDE), difference(height + _ASIDE))
+    return is_length_of_row(height) and not is_length_of_row(width)
 
 
 def are_distances(numbers: _Numbers) -> bool:
@@ -163,7 +168,8 @@ def are_distances(numbers: _Numbers) -> bool:
     found = np.flatnonzero(np.bincount(rows.ravel()))[1:]
     if edges <= _EDGES_OF_BORDER or len(found) < _FEWEST_DISTANCES:
         return False
-    return bool(found[0] >= _STEPS_TO_FIRST * np.diff(found).min())
+    # The steps of the smallest: a camera's gamma makes the first ones large and those of bright greys small.
+    return bool(found[0] >= _STEPS_TO_FIRST * np.diff(found[:_FEWEST_DISTANCES]).min())
 
 
 def _differences(numbers: _Numbers) -> tuple[float, float]:

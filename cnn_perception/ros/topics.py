@@ -60,7 +60,7 @@ def expanded(node: Node, name: str, parameter: str, kind: str = "parameter") -> 
 
 
 def remapping_without_effect(node: Node, name: str, used: Sequence[str], parameters: Sequence[str]) -> str:
-    """Says that a topic is remapped which this node, as it is set up, does not use; empty where it is not, or used.
+    """Says that a topic is remapped which this node, as it is set up, does not use; empty where that misses nothing.
 
     Args:
         node: Whose topics these are.
@@ -69,7 +69,8 @@ def remapping_without_effect(node: Node, name: str, used: Sequence[str], paramet
         parameters: By which the user has named those.
     """
     found = node.resolve_topic_name(name)
-    if node.resolve_topic_name(name, only_expand=True) in (found, *used):
+    is_used = node.resolve_topic_name(name, only_expand=True) in (found, *used)
+    if is_used or found in [node.resolve_topic_name(one) for one in used]:
         return ""
     return (
         f"the remapping of {name} to {found} is without effect, because {', '.join(parameters)} "

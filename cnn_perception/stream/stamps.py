@@ -75,7 +75,8 @@ _COARSE_RATE = 3
 """if there are so many of them in each second: a slower camera may be triggered by the second."""
 _DISTRUST_NS = 2 * 10**9
 """For so long after a stamp that is none no other of the camera is believed: where 32 bits of all nanoseconds stand in
-the field, they are those of a second for one second in 4.3, and as wrong."""
+the field, they are those of a second for one second in 4.3, and as wrong. So long before that second they are two
+seconds and more; fewer are those of a driver that has added to a right stamp, whose next one is right again."""
 STEP_BACK_S = 1.0
 """A longer step back is no frame out of order, but time that starts afresh: a bag that loops, a restarted camera."""
 _IF_RECORDED = "a recording is played with --clock and use_sim_time"
@@ -140,9 +141,10 @@ class Stamps:
         return Verdict(age_s if is_known else None, oddity, text)
 
     def _what_is_invalid(self, nanosec: int, now_ns: int) -> str:
-        """Returns what is said of a stamp that is no time, or follows one within two seconds; else ''."""
+        """Returns what is said of a stamp that is no time, or that may be as wrong, see `_DISTRUST_NS`; else ''."""
         if has_too_many(nanosec):
-            self._invalid, self._invalid_ns = invalid_text(nanosec), now_ns
+            self._invalid = invalid_text(nanosec)
+            self._invalid_ns = now_ns if nanosec >= 2 * _SECOND_NS else self._invalid_ns
         elif not 0 <= now_ns - self._invalid_ns <= _DISTRUST_NS:
             self._invalid = ""
         return self._invalid
@@ -201,7 +203,7 @@ def invalid_text(nanosec: int) -> str:
     """Returns what is said of a stamp that is no time, and what to do."""
     return (
         f"nanosec of the stamp is {nanosec}, more than a second has, so it is no time: as of a driver that writes all "
-        "nanoseconds since 1970 into it; mend the driver"
+        "nanoseconds since 1970 into it, or adds some to it and carries none over to sec; mend the driver"
     )
 
 

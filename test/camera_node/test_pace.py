@@ -39,6 +39,12 @@ def test_before_the_first_frame_and_while_time_stands_still_none_is_due():
     assert set(said(30.0, [1, 31, 61], elapsed_s=-5.0)) == {""}
 
 
+def test_after_a_clock_was_set_back_it_is_judged_as_before():
+    pace = Pace(30.0)
+    found = [bool(pace.observe(*now)) for now in [(1.0, 30), (-1000.0, 60), (1.0, 70), (1.0, 80)]]
+    assert found == [False, False, True, True]
+
+
 def test_it_ends_where_the_rate_is_kept_again():
     pace = Pace(30.0)
     counts = [0, 10, 20, 30, 60, 90]

@@ -343,6 +343,11 @@ def test_a_camera_info_that_is_no_use_is_refused_in_one_line(fields, text):
     assert "\n" not in message
 
 
+def test_square_images_have_rays_though_the_column_and_row_of_the_centre_could_be_exchanged():
+    k = (500.0, 0.0, 262.0, 0.0, 500.0, 248.0, 0.0, 0.0, 1.0)
+    assert camera(k=k, width=512, height=512).ray(262.0, 248.0) == pytest.approx((0.0, 0.0, 1.0))
+
+
 @pytest.mark.parametrize("model", ["none", "None", "pinhole", "Brown-Conrady", "brown_conrady", "perspective"])
 @pytest.mark.parametrize("d", [(), (0.0,) * 5])
 def test_without_distortion_the_name_of_its_model_does_not_matter(model, d):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from cnn_perception.image.messages import EncodedFile, EncodedImage, Overrides, decode, decode_frame
-from cnn_perception.image.other_encoding import OF_PIXEL_BYTES
+from cnn_perception.image.other_encoding import OF_PIXEL_BYTES, are_sides_exchanged
 from cnn_perception.image.raw import _LAYOUTS
 
 HEIGHT, WIDTH = 96, 128
@@ -262,6 +262,11 @@ def test_distances_are_told_whatever_they_are_called_and_how_far_they_go(encodin
     assert [one.kind for one in decode_frame(png).seen.oddities] == ["distances"]
 
 
+def gamma(light: npt.NDArray[np.float64], most: int, white: int) -> npt.NDArray[np.uint16]:
+    """What a camera makes of light, 0 to 1, that it has measured in so many steps."""
+    return (((light * most).round().clip(0, most) / most) ** 0.45 * white).round().astype("<u2")
+
+
 def pictures_with_zeros() -> dict[str, npt.NDArray[np.uint16]]:
     grey = cv2.resize(GREY, (320, 240), interpolation=cv2.INTER_CUBIC).astype(np.int64) - 80
     noisy = grey + _RNG.normal(0, 2, grey.shape)
@@ -273,14 +278,16 @@ def pictures_with_zeros() -> dict[str, npt.NDArray[np.uint16]]:
         "dark, of 12 bits at the top": ((noisy * 16).clip(0, 4095).astype("<u2")) << 4,
         "thermal": thermal,
         "thermal with a black border": cv2.warpAffine(thermal, turned, (320, 240), flags=cv2.INTER_NEAREST),
-        "classes": (GREY // 40).astype("<u2") * 3000,
+        "classes": np.where(noisy < 40, 0, 26_000 + noisy // 40).astype("<u2"),
+        "dark, of 12 bits, by a gamma": gamma(noisy / 400, 4095, 4095) << 4,
+        "dark, of 10 bits to 16 by a gamma": gamma(noisy / 400, 1023, 65535),
     }
 
 
 @pytest.mark.parametrize("name", pictures_with_zeros())
 def test_pictures_of_16_bits_are_no_distances(name: str):
     numbers = pictures_with_zeros()[name]
-    if name not in ("thermal", "classes"):
+    if name != "thermal":
         assert (numbers == 0).mean() > 0.05
     assert kinds(grey_16(np.ascontiguousarray(numbers), "16UC1")) == []
 
@@ -303,6 +310,16 @@ def test_exchanged_width_and_height_are_told_and_right_ones_are_not(encoding: st
     assert f"look as if they had {WIDTH} pixels" in odd.text
 
 
+def test_of_a_mosaic_twice_as_high_as_wide_nothing_is_said_of_width_and_height():
+    """As of two square cameras in one image."""
+    one = np.full((WIDTH // 2, WIDTH, 3), (220, 40, 90), np.uint8) + RGB[: WIDTH // 2] // 8
+    high = np.ascontiguousarray(one.reshape(WIDTH, WIDTH // 2, 3))
+    found = high[..., 1].copy()
+    found[::2, ::2], found[1::2, 1::2] = high[::2, ::2, 0], high[1::2, 1::2, 2]
+    frame = EncodedImage(found.tobytes(), "bayer_rggb8", WIDTH, WIDTH // 2, WIDTH // 2, is_bigendian=False)
+    assert kinds(frame) == []
+
+
 ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
 PATTERNS = {
     "darker downwards": ROWS * 2,
@@ -315,6 +332,17 @@ PATTERNS = {
     "slanted stripes": np.sin((ROWS + COLUMNS) / 5) * 100 + 128,
     "noise in each row": np.repeat(_RNG.integers(0, 255, (HEIGHT, 1)), WIDTH, axis=1),
 }
+
+
+@pytest.mark.parametrize("size", [(480, 640), (720, 1280), (800, 1280), (1200, 1600)])
+@pytest.mark.parametrize("cell", [8, 10, 12, 20, 40, 64, 100])
+def test_of_patterns_that_begin_again_after_the_height_nothing_is_said(size: tuple[int, int], cell: int):
+    """Floors of simulations, calibration boards, and the grey ramp that cameras show as their test picture."""
+    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
+    chessboard = (rows // cell + columns // cell) % 2 * 200
+    tiles = (np.minimum(rows % cell, columns % cell) < 2) * 200
+    for pattern in (chessboard, tiles, (rows + columns) % 256, rows ^ columns):
+        assert not are_sides_exchanged(pattern.astype(np.uint8))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

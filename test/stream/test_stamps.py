@@ -287,6 +287,17 @@ def test_after_a_stamp_that_is_no_time_the_right_ones_are_judged_by_themselves_w
     assert stamps.check(T + 5 * S, T + 5 * S, policy="reject", max_age_s=0.1, nanosec=S - 1).oddity == ""
 
 
+def test_a_driver_that_adds_to_nanosec_without_carrying_has_ages_but_for_the_stamps_that_are_no_times():
+    stamps = Stamps()
+    for number in range(90):
+        taken_ns = T + number * S // 30
+        nanosec = taken_ns % S + 50 * MS
+        stamp_ns = taken_ns // S * S + nanosec
+        verdict = stamps.check(stamp_ns, stamp_ns + 20 * MS, policy="accept", max_age_s=0.0, nanosec=nanosec)
+        expected = (0.02, "") if nanosec < S else (None, "stamp_invalid")
+        assert (verdict.age_s, verdict.oddity) == expected
+
+
 def test_after_stamps_of_another_clock_those_of_the_right_one_are_judged_by_themselves():
     frames = [(5000 * S, T), (5000 * S + FRAME, T + FRAME), (T + 2 * FRAME, T + 2 * FRAME)]
     assert reasons(frames) == ["stamp_clock", "stamp_clock", ""]
