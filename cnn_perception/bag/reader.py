@@ -32,6 +32,7 @@ from cnn_perception.bag.metadata import Metadata, contradictions, read_metadata
 from cnn_perception.bag.storage import (
     MOST_LINES,
     AxisCheck,
+    CameraCheck,
     Channel,
     StorageFile,
     axis_notes,
@@ -104,7 +105,7 @@ class LabelTrack:
     """The classes that a label topic gives: from each time on, the images are of the class.
 
     Attributes:
-        changes: (time in nanoseconds, class); an empty class means unlabelled.
+        changes: (time in nanoseconds, class without blanks around it); an empty class means unlabelled.
         is_stamped: Whether the times are those of headers, to be compared with the images' stamps; else they are
             times of reception.
         lag_ns: Median time from a stamp to its reception; 0 without stamps.
@@ -209,6 +210,7 @@ class Bag:
         """Yields every image of a topic once, of either type, in the order of log times; see `reception_order`."""
         self._note_other_types(topic, IMAGE_TYPES)
         axis = AxisCheck()
+        cameras = CameraCheck()
         oddities = CdrOddities()
         for log_time_ns, kind, payload in self._payloads(topic, IMAGE_TYPES):
             try:
@@ -220,8 +222,9 @@ class Bag:
                 header = message.header
                 stamp_ns = nanoseconds(header.stamp)
                 axis.add(log_time_ns, stamp_ns)
+                cameras.add(str(header.frame_id))
                 yield StampedImage(stamp_ns, log_time_ns, frame, str(header.frame_id), kind, payload)
-        self._warn(topic.name, axis.warning(), oddities.warning())
+        self._warn(topic.name, axis.warning(), cameras.warning(), oddities.warning())
 
     def recorded(self, name: str, types: Sequence[str]) -> Iterator[Recorded]:
         """Yields every message of some types with a header on a topic, as it is; in the order of `images`.
@@ -306,10 +309,11 @@ class Bag:
             if is_stamped:
                 stamps.append((nanoseconds(message.header.stamp), log_time_ns))
                 ranked = sorted(message.results, key=lambda result: -float(result.score))
-                names = [str(result.class_id) for result in (ranked if several else ranked[:1])]
+                names = [str(result.class_id).strip() for result in (ranked if several else ranked[:1])]
                 changes.append((stamps[-1][0], SEPARATOR.join(names)))
             else:
-                changes.append((log_time_ns, str(message.data)))
+                changes.append((log_time_ns, str(message.data).strip()))
+        self._warn_of_contradictions(topic, changes)
         return LabelTrack(tuple(changes), is_stamped, self._lag_ns(topic, stamps, "std_msgs/String"))
 
     def number_track(self, name: str, images: Topic | None = None) -> NumberTrack:
@@ -337,6 +341,14 @@ class Bag:
             else:
                 rows.append((log_time_ns, {"": float(message.data)}))
         return NumberTrack(tuple(rows), is_stamped, self._lag_ns(topic, stamps, "std_msgs/Float64"))
+
+    def _warn_of_contradictions(self, topic: Topic, said: Sequence[tuple[int, str]]) -> None:
+        """Warns of labels that say different things of one time, as of two publishers, or of several objects."""
+        found: dict[int, set[str]] = {}
+        for time_ns, text in said:
+            found.setdefault(time_ns, set()).add(text)
+        if count := sum(len(texts) > 1 for texts in found.values()):
+            self._warn(topic.name, f"different labels have the same time {count} times: the last of each counts")
 
     def _lag_ns(self, topic: Topic, stamps: Sequence[tuple[int, int]], unstamped: str) -> int:
         """Returns the median time from a stamp to its reception; 0 without stamps.

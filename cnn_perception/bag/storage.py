@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ _MOST_WAITED_NS = 10**9
 _MOST_DELAYED_NS = 2 * 10**9
 """By which factor and difference the span of log times may differ from that of the stamps; see `AxisCheck.warning`."""
 _LARGEST_TIME_NS = 2**63 - 1
+_LONGEST_NAME = 80
+"""Characters of a frame_id that are compared and shown."""
 
 
 @dataclass(eq=False)
@@ -293,6 +296,29 @@ class AxisCheck:
             f"its {self._count} images take {by_stamp_ns / 1e9:.6g} s by their stamps and {by_log_ns / 1e9:.6g} s by "
             "their log times: they were recorded of a replay at another speed, or those times were not kept; seconds "
             "of labels are those of the log times"
+        )
+
+
+class CameraCheck:
+    """Finds out whether the images of a topic are of several cameras: a camera has one frame_id."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, frame_id: str) -> None:
+        """Takes in the frame_id of an image; an empty one tells nothing."""
+        if frame_id.strip("/"):
+            self._counts[frame_id.lstrip("/")[:_LONGEST_NAME]] += 1
+
+    def warning(self) -> str:
+        """Returns what is said of several frame_ids on one topic; else nothing."""
+        if len(self._counts) < 2:
+            return ""
+        shown = [f"{frame_id} ({count} images)" for frame_id, count in self._counts.most_common(MOST_LINES)]
+        others = len(self._counts) - len(shown)
+        names = ", ".join(shown) + (f" and {others} others" if others else "")
+        return (
+            f"its images are of several frame_ids, {names}: if these are cameras, labels and figures are of all of them"
         )
 
 

@@ -47,8 +47,9 @@ class BagWriter:
         self._types = types
         self._custom_data = dict(custom_data)
         self._schemas: dict[str, int] = {}
-        self._channels: dict[str, tuple[int, str]] = {}
-        self._counts: Counter[str] = Counter()
+        self._topics: set[str] = set()
+        self._channels: dict[tuple[str, str], int] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._times_ns: tuple[int, int] | None = None
         path.mkdir(parents=True)
         try:
@@ -63,13 +64,13 @@ class BagWriter:
 
     def cost(self, topic: str, payload: bytes) -> int:
         """Returns a little more than the bytes that a message adds to the bag, those included that closing writes."""
-        return len(payload) + MESSAGE_BYTES + (0 if topic in self._channels else TOPIC_BYTES)
+        return len(payload) + MESSAGE_BYTES + (0 if topic in self._topics else TOPIC_BYTES)
 
     def write(self, topic: str, kind: str, log_time_ns: int, payload: bytes) -> None:
         """Appends a message.
 
         Args:
-            topic: Its topic; each topic has messages of one type.
+            topic: Its topic; of a name that has messages of several types each type is a topic of its own.
             kind: Its type, such as `sensor_msgs/msg/Image`.
             log_time_ns: When it was received, nanoseconds.
             payload: The message as CDR; nobody may change it any more.
@@ -77,12 +78,13 @@ class BagWriter:
         Raises:
             OSError: If the disk is full.
         """
-        if topic not in self._channels:
-            self._channels[topic] = self._file.add_channel(topic, self._schema(kind)), kind
-        self._file.write(self._channels[topic][0], log_time_ns, payload)
+        if (topic, kind) not in self._channels:
+            self._channels[topic, kind] = self._file.add_channel(topic, self._schema(kind))
+            self._topics.add(topic)
+        self._file.write(self._channels[topic, kind], log_time_ns, payload)
         first_ns, last_ns = self._times_ns or (log_time_ns, log_time_ns)
         self._times_ns = min(first_ns, log_time_ns), max(last_ns, log_time_ns)
-        self._counts[topic] += 1
+        self._counts[topic, kind] += 1
         self.count += 1
         if self._file.waiting_bytes > _LARGEST_CHUNK_BYTES:
             self.flush()
@@ -130,7 +132,7 @@ class BagWriter:
             "storage_identifier": "mcap",
             "relative_file_paths": [name],
             **self._span(),
-            "topics_with_message_count": [self._topic(topic) for topic in self._channels],
+            "topics_with_message_count": [self._topic(topic, kind) for topic, kind in self._channels],
             "compression_format": "",
             "compression_mode": "",
             "files": [{"path": name, **self._span()}],
@@ -146,8 +148,7 @@ class BagWriter:
             "message_count": self.count,
         }
 
-    def _topic(self, topic: str) -> dict[str, Any]:
-        _, kind = self._channels[topic]
+    def _topic(self, topic: str, kind: str) -> dict[str, Any]:
         about = {
             "name": topic,
             "type": kind,
@@ -155,7 +156,7 @@ class BagWriter:
             "offered_qos_profiles": [],
             "type_description_hash": self._types.hash_rihs01(kind),
         }
-        return {"topic_metadata": about, "message_count": self._counts[topic]}
+        return {"topic_metadata": about, "message_count": self._counts[topic, kind]}
 
 
 def free_path(folder: Path, name: str) -> Path:

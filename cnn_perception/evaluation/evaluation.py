@@ -28,6 +28,7 @@ from cnn_perception.errors import (
     EXIT_OK,
     EXIT_WORSE,
     ConfigError,
+    DataError,
     FrameError,
 )
 from cnn_perception.evaluation.baseline.comparing import Compared, compare_into, open_for, remove_comparison
@@ -196,14 +197,11 @@ def _evaluate(
     with _opencv_in_one_thread():
         replayed = replay(_one_core_a_frame(pipeline), frames, options.workers, observer.observe)
         is_alone = not (replayed.interrupted or options.is_one_of_several)
-        latency = measure_latency(pipeline, frames) if is_alone else {}
+        latency = _latency(pipeline, frames, replayed) if is_alone else {}
     report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
     pictures = _pictures(replayed, pipeline.spec, options)
     replayed.worst.clear()  # their messages, as large as the camera sends them; they have been drawn
-    for ending in VIDEO_ENDINGS:  # a video of an earlier run would not belong to this report
-        (options.output / f"overlay{ending}").unlink(missing_ok=True)
-    remove_comparison(options.output)
-    results_bag.remove(options.output / results_bag.FOLDER)
+    _remove_others(options.output)
     _write(report, replayed, pictures, options.output, tally)
     if options.results_bag is not None:
         try:
@@ -230,6 +228,30 @@ def _evaluate(
     answered = baseline.answered(replayed.records, observer, str(frames.path), frames.topic)
     compared = None if options.is_one_of_several else _compare(answered, frames, options, report)
     return Evaluation(report, interrupted=False, answered=answered, compared=compared, records=replayed.records)
+
+
+def _remove_others(folder: Path) -> None:
+    """Removes what an earlier evaluation left beside its record, which a disk that is full now would leave to this one.
+
+    Raises:
+        DataError: If something cannot be removed.
+    """
+    try:
+        for name in RESULTS[1:]:
+            (folder / name).unlink(missing_ok=True)
+        remove_comparison(folder)
+        results_bag.remove(folder / results_bag.FOLDER)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from None
+
+
+def _latency(pipeline: Pipeline, frames: LabelledFrames, replayed: ReplayedFrames) -> dict[str, Latency]:
+    """Returns what `measure_latency` does; Ctrl-C ends it and is noted: what was replayed is worth a report."""
+    try:
+        return measure_latency(pipeline, frames)
+    except KeyboardInterrupt:
+        replayed.interrupted = True
+        return {}
 
 
 def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: EvaluationOptions, report: Report) -> Compared:

@@ -238,6 +238,8 @@ def measurements_from_messages(
 ) -> Measurements:
     """Returns the numbers of a topic in the model's order.
 
+    Messages with none of them, as of a gripper beside the arm on `/joint_states`, are left out if others have some.
+
     Args:
         rows: (time in ns, number by name); the name is empty where the message has none.
         names: Of the model's numbers.
@@ -247,7 +249,9 @@ def measurements_from_messages(
         DataError: If a message lacks one of the model's numbers.
     """
     found = []
-    for time_ns, numbers in sorted(rows, key=lambda row: row[0]):
+    ordered = sorted(rows, key=lambda row: row[0])
+    ours = [row for row in ordered if not {*names, ""}.isdisjoint(row[1])]
+    for time_ns, numbers in ours or ordered:
         if set(numbers) == {""} and len(names) == 1:
             numbers = {names[0]: numbers[""]}
         require_names(numbers, names, where)

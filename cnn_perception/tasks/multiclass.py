@@ -73,7 +73,10 @@ class MulticlassScores:
         """Whether top-1 is at least the limit, where lost frames are wrong."""
         if self.top1 is None:
             return False
-        return self.top1 * self.frames.scored >= limit * (self.frames.scored + self.frames.lost)
+        if not self.frames.lost:
+            return self.top1 >= limit
+        right = round(self.top1 * self.frames.scored)  # a quotient of whole numbers is rounded as its decimal is
+        return right / (self.frames.scored + self.frames.lost) >= limit
 
     def summary(self) -> list[str]:
         """Returns the shares in one line, and what can be believed of them in another."""

@@ -604,3 +604,49 @@ def test_a_real_bag_is_read_completely(tmp_path):
     assert len(images) == 300
     assert {decode(image.frame).shape for image in images} == {(120, 160, 3)}
     assert {int(n) for n in np.diff([image.stamp_ns for image in images])} == {SECOND // 20}
+
+
+def test_blanks_around_a_label_of_a_topic_are_no_part_of_it(tmp_path):
+    messages = [("/words", START_NS + n, tiny_bag.string(text)) for n, text in enumerate([" door", "wall\n", " \t"])]
+    messages.append(("/truth", START_NS, tiny_bag.classification(START_NS, {"ant ": 0.7, " bee": 0.3})))
+
+    with Bag(tiny_bag.write_bag(tmp_path / "bag", messages)) as bag:
+        assert [name for _, name in bag.label_track("/words").changes] == ["door", "wall", ""]
+        assert [name for _, name in bag.label_track("/truth", several=True).changes] == ["ant;bee"]
+
+
+@pytest.mark.parametrize(
+    ("frame_ids", "said"),
+    [
+        (["left", "right", "left"], "left (2 images), right (1 images)"),
+        ([f"camera_{n}" for n in range(8)], "and 3 others"),
+        (["left", "/left", ""], ""),
+        (["", ""], ""),
+    ],
+)
+def test_images_of_several_cameras_on_one_topic_are_told(tmp_path, frame_ids, said):
+    times = [START_NS + n * SECOND // 10 for n in range(len(frame_ids))]
+    messages = [
+        ("/camera", time_ns, of_camera(tiny_bag.raw(flat(RED), time_ns), frame_id))
+        for time_ns, frame_id in zip(times, frame_ids, strict=True)
+    ]
+
+    with Bag(tiny_bag.write_bag(tmp_path / "bag", messages)) as bag:
+        for _ in range(2):  # said once, however often it is read
+            assert len(list(bag.images(bag.image_topic()))) == len(frame_ids)
+        assert bag.damage == []
+        assert len(bag.warnings) == (1 if said else 0)
+        assert said in "".join(bag.warnings)
+
+
+@pytest.mark.parametrize("second", ["bee", "ant"])
+def test_labels_that_contradict_each_other_at_one_time_are_told(tmp_path, second):
+    messages = [("/words", START_NS, tiny_bag.string(name)) for name in ("ant", second)]
+    messages += [("/truth", START_NS + 9, tiny_bag.classification(START_NS, {name: 1.0})) for name in ("ant", second)]
+    messages.append(("/words", START_NS + SECOND, tiny_bag.string("fly")))
+
+    with Bag(tiny_bag.write_bag(tmp_path / "bag", messages)) as bag:
+        assert [name for _, name in bag.label_track("/words").changes] == ["ant", second, "fly"]
+        bag.label_track("/truth")
+        told = [f"{bag.path}: {topic}: different labels have the same time 1 times" for topic in ("/words", "/truth")]
+        assert [line.partition(": the last")[0] for line in bag.warnings] == (told if second == "bee" else [])

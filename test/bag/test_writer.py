@@ -144,3 +144,20 @@ def test_bag_in_which_nothing_was_flushed_is_removed_and_one_of_others_never(tmp
     with pytest.raises(FileExistsError):
         BagWriter(tmp_path / "bag", TYPES, {})
     assert [path.name for path in (tmp_path / "bag").iterdir()] == ["mine"]
+
+
+def test_name_with_messages_of_two_types_is_two_topics_as_in_a_recording_of_two_publishers(tmp_path):
+    kinds = (IMAGE, STRING, IMAGE)
+    contents = [content("/camera", 1), content("/said", 1), content("/camera", 2)]
+    writer = BagWriter(tmp_path / "bag", TYPES, {})
+    for number, (kind, message) in enumerate(zip(kinds, contents, strict=True)):
+        writer.write("/camera", kind, START_NS + number, message)
+    writer.close()
+
+    with (tmp_path / "bag" / "bag.mcap").open("rb") as file:
+        found = [(schema.name, one.data) for schema, _, one in make_reader(file, validate_crcs=True).iter_messages()]
+    assert found == list(zip(kinds, contents, strict=True))
+    assert read(tmp_path / "bag")[0] == [START_NS, START_NS + 2]
+    information = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    about = [(one["topic_metadata"]["type"], one["message_count"]) for one in information["topics_with_message_count"]]
+    assert sorted(about) == [(IMAGE, 2), (STRING, 1)]

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tiny_bag
 from evaluating import SECOND, Page, colour_bag, run
-from paths import ROOT
+from paths import ROOT, fill_the_disk
 from PIL import Image
 from tiny_bag import BLUE, GREEN, RED, START_NS, flat
 from tiny_model import write_tiny_model
@@ -484,6 +484,29 @@ def test_ctrl_c_writes_what_was_done_and_exits_130(tmp_path, model):
     assert "interrupted after" in errors
     assert "Traceback" not in errors
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_ctrl_c_while_latencies_are_measured_leaves_the_report_of_all_frames(tmp_path, model, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnn_perception.evaluation.evaluation.measure_latency", interrupted)
+    code, report, rows = run(tmp_path, model, "--bag", colour_bag(tmp_path / "bag"), "--no-video")
+
+    assert code == EXIT_INTERRUPTED
+    assert (report["complete"], report["latency"], len(rows)) == (False, {}, 10)
+
+
+def test_a_disk_that_fills_up_leaves_no_answers_of_an_earlier_model_beside_the_record(tmp_path, model, monkeypatch):
+    bag = colour_bag(tmp_path / "bag")
+    run(tmp_path, model, "--bag", bag, "--no-video")
+    fill_the_disk(monkeypatch, "predictions.csv")
+
+    arguments = ("--labels", tmp_path / "labels.csv", "--output", tmp_path / "out", "--no-video")
+    code = main(["--bag", str(bag), "--model", str(model), *map(str, arguments)])
+
+    assert code == EXIT_BAD_INPUT
+    assert not {"predictions.csv", "report.html"} & {path.name for path in (tmp_path / "out").iterdir()}
 
 
 def test_a_full_disk_is_one_line(tmp_path, model, capsys, monkeypatch):

@@ -92,6 +92,17 @@ def test_messages_are_ordered_as_the_models_numbers():
     assert measurements_from_messages(rows, ("a", "b"), "x") == Measurements((10, 20), ((3.0, 4.0), (1.0, 2.0)))
 
 
+def test_messages_of_other_numbers_alone_are_left_out():
+    arm, gripper = {"a": 1.0, "b": 2.0}, {"gripper": 0.5}
+
+    found = measurements_from_messages([(10, gripper), (20, arm), (30, {})], ("a", "b"), "x")
+    assert found == Measurements((20,), ((1.0, 2.0),))
+    with pytest.raises(DataError, match="x: has no 'b'; it has 'a', the model needs 'a', 'b'"):
+        measurements_from_messages([(10, arm), (20, {"a": 1.0})], ("a", "b"), "x")
+    with pytest.raises(DataError, match="x: has no 'a', 'b'; it has 'gripper', the model needs 'a', 'b'"):
+        measurements_from_messages([(10, gripper)], ("a", "b"), "x")
+
+
 def test_a_number_without_name_is_for_a_model_of_one_number_only():
     assert measurements_from_messages([(10, {"": 3.0})], ("a",), "x") == Measurements((10,), ((3.0,),))
     with pytest.raises(DataError, match="x: has no 'a', 'b'; it has no names, the model needs 'a', 'b'"):

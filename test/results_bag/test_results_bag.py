@@ -277,6 +277,25 @@ def test_truth_of_images_without_stamps_is_known_again_by_their_reception(tmp_pa
     assert {row["truth"] for row in rows} == {"red", "green", "blue"}
 
 
+def test_images_of_two_types_on_one_topic_are_copied_each_under_its_type(tmp_path, model):
+    kinds = [tiny_bag.raw, tiny_bag.compressed]
+    times = [START_NS + index * SECOND // 10 for index in range(6)]
+    messages = [
+        (1 + n % 2, time_ns, tiny_bag.payload(kinds[n % 2](flat(RED), time_ns))) for n, time_ns in enumerate(times)
+    ]
+    channels = [("/camera", "cdr", kind, "ros2msg") for kind in (tiny_bag.IMAGE, tiny_bag.COMPRESSED)]
+    bag = tiny_bag.McapWriter(channels, messages).write(tmp_path / "bag.mcap")
+
+    code, _, _ = run(tmp_path, model, "--bag", bag, "--no-video", "--results-bag", "copy")
+
+    assert code == EXIT_OK
+    with (tmp_path / "out" / "results" / "results.mcap").open("rb") as file:
+        found = [(schema.name, one.data) for schema, _, one in make_reader(file).iter_messages(topics=["/camera"])]
+    names = [channels[number - 1][2] for number, _, _ in messages]
+    assert found == list(zip(names, (payload for _, _, payload in messages), strict=True))
+    assert tiny_bag.read(tmp_path / "out" / "results", "/camera") == (times, [])
+
+
 def test_ctrl_c_in_the_middle_of_a_write_leaves_a_whole_bag_of_the_frames_so_far(tmp_path, model, monkeypatch):
     really = BagWriter.write
     calls = Counter()

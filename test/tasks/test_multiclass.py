@@ -269,3 +269,13 @@ def test_a_model_without_a_rule_is_always_wrong_about_images_of_no_class():
     assert (only.top1, only.top5, only.balanced_accuracy) == (0.0, None, None)
     assert only.summary()
     assert only.figures(PLAIN, 0.0)
+
+
+@pytest.mark.parametrize("percent", range(0, 101, 5))
+def test_a_share_that_is_required_is_reached_by_exactly_so_many_right_answers_though_frames_were_lost(percent):
+    scores = TASK.score(FRAMES, [("ant", one_class(0.8, 0.1, 0.1))] * 3, PLAIN, 0.0)
+    for scored in range(max(percent, 1), 101):
+        frames = FrameCounts(100, scored, 0, {"format": 100 - scored}, lost=100 - scored)
+        of_them = [dataclasses.replace(scores, frames=frames, top1=right / scored) for right in (percent, percent - 1)]
+
+        assert [one.reaches(float(f"0.{percent:02}" if percent < 100 else "1")) for one in of_them] == [True, False]
