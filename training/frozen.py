@@ -28,7 +28,7 @@ _MOST_BYTES = 600_000_000
 """Of weights: the export needs several times their memory for a moment."""
 
 
-def sooner(network: nn.Module, size: InputSpec, count: int, device: torch.device) -> nn.Module:
+def accelerated(network: nn.Module, size: InputSpec, count: int, device: torch.device) -> nn.Module:
     """Returns a network that gives what this one gives, within `TOLERANCE`, in less time if there is such a one.
 
     Args:

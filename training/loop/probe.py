@@ -278,8 +278,8 @@ def features_of(run: Run, cut: backbones.Split, samples: tuple[Sample, ...], *, 
         loader = run.batches_of(tuple(samples[row] for row in new))
         network = nn.Sequential(_Mirror(), backbone) if mirrored else backbone
         title = "features of mirror images" if mirrored else "features"
-        sooner = frozen.sooner(network, run.config.input, len(new), run.device)
-        for batch in predict(sooner, loader, run.device, title, keep_bar=True):
+        accelerated = frozen.accelerated(network, run.config.input, len(new), run.device)
+        for batch in predict(accelerated, loader, run.device, title, keep_bar=True):
             rows = new[batch.rows.numpy()]
             embeddings[rows] = batch.outputs.numpy()
             kept[rows] = True

@@ -55,35 +55,35 @@ def test_features_are_those_of_torch_for_batches_of_any_size(name, capsys):
     batches = images(4), images(4, 1), images(1, 2), images(3, 3).to(memory_format=torch.channels_last)
     before = torch.get_rng_state()
 
-    sooner = frozen.sooner(network, SIZE, MANY, CPU)
+    accelerated = frozen.accelerated(network, SIZE, MANY, CPU)
 
-    assert sooner is not network
+    assert accelerated is not network
     assert torch.equal(torch.get_rng_state(), before)  # what learns afterwards is the same
-    require_near(answers(sooner, *batches), answers(network, *batches))
+    require_near(answers(accelerated, *batches), answers(network, *batches))
     assert capsys.readouterr().out == ""
 
 
 def test_what_follows_the_first_images_is_no_longer_computed_by_torch():
     network = network_of(OWN)
     expected = answers(network, images(4), images(2, 1))
-    sooner = frozen.sooner(network, SIZE, MANY, CPU)
+    accelerated = frozen.accelerated(network, SIZE, MANY, CPU)
 
-    first = answers(sooner, images(4))
+    first = answers(accelerated, images(4))
     with torch.no_grad():
         for weights in network.parameters():
             weights.zero_()
 
-    require_near([*first, *answers(sooner, images(2, 1))], expected)
+    require_near([*first, *answers(accelerated, images(2, 1))], expected)
 
 
 def test_statistics_that_were_adapted_meanwhile_are_taken():
     network = network_of(OWN)
-    before = answers(frozen.sooner(network, SIZE, MANY, CPU), images(4), images(2, 1))
+    before = answers(frozen.accelerated(network, SIZE, MANY, CPU), images(4), images(2, 1))
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean += 0.3
 
-    after = answers(frozen.sooner(network, SIZE, MANY, CPU), images(4), images(2, 1))
+    after = answers(frozen.accelerated(network, SIZE, MANY, CPU), images(4), images(2, 1))
 
     require_near(after, answers(network, images(4), images(2, 1)))
     assert not torch.allclose(before[1], after[1], rtol=1e-2)
@@ -93,9 +93,9 @@ def test_few_images_a_gpu_and_a_network_without_batch_normalisation_are_torchs()
     network = network_of(OWN)
     plain = network_of("layers:conv 6 3x3 s2, relu, gap, fc 3")
 
-    assert frozen.sooner(network, SIZE, MANY - 2, CPU) is network
-    assert frozen.sooner(network, SIZE, MANY, torch.device("cuda")) is network
-    assert frozen.sooner(plain, SIZE, MANY, CPU) is plain
+    assert frozen.accelerated(network, SIZE, MANY - 2, CPU) is network
+    assert frozen.accelerated(network, SIZE, MANY, torch.device("cuda")) is network
+    assert frozen.accelerated(plain, SIZE, MANY, CPU) is plain
 
 
 class _Deciding(nn.Module):
@@ -113,7 +113,7 @@ class _Deciding(nn.Module):
 def test_a_network_that_cannot_be_exported_stays_torchs_and_it_is_said(capsys):
     network = _Deciding().eval()
 
-    assert frozen.sooner(network, SIZE, MANY, CPU) is network
+    assert frozen.accelerated(network, SIZE, MANY, CPU) is network
     assert capsys.readouterr().out.count("features are computed by torch, not by ONNX Runtime: ") == 1
 
 
@@ -121,10 +121,10 @@ def test_a_graph_that_gives_something_else_is_dropped_at_the_first_images(monkey
     network, other, export = network_of(OWN), network_of(OWN, 1), frozen.to_onnx
     monkeypatch.setattr(frozen, "to_onnx", lambda _network, *rest: export(other, *rest))
 
-    sooner = frozen.sooner(network, SIZE, MANY, CPU)
+    accelerated = frozen.accelerated(network, SIZE, MANY, CPU)
 
     for found, expected in zip(
-        answers(sooner, images(4), images(2)), answers(network, images(4), images(2)), strict=True
+        answers(accelerated, images(4), images(2)), answers(network, images(4), images(2)), strict=True
     ):
         assert torch.equal(found, expected)
     assert capsys.readouterr().out.count("its features differ from torch's") == 1
@@ -146,7 +146,7 @@ def test_a_failure_on_the_way_is_said_and_torch_goes_on(monkeypatch, capsys):
     network = network_of(OWN)
     batches = images(4), images(4, 1), images(2, 2)
 
-    require_near(answers(frozen.sooner(network, SIZE, MANY, CPU), *batches), answers(network, *batches))
+    require_near(answers(frozen.accelerated(network, SIZE, MANY, CPU), *batches), answers(network, *batches))
     assert capsys.readouterr().out.count("not by ONNX Runtime: no more memory") == 1
 
 
