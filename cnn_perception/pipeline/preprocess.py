@@ -60,7 +60,7 @@ def preprocess(image: RgbImage, spec: InputSpec, out: npt.NDArray[np.float32] | 
     else:
         down = Side((source.top, source.bottom), place.rows, height)
         across = Side((source.left, source.right), place.columns, width)
-        channels = resample(image, down, across, spec.interpolation).transpose(1, 0, 2)
+        channels = resample(image, down, across, spec.interpolation)
     if out is None:
         out = np.empty((3, spec.height, spec.width), np.float32)
     rows = slice(place.top, place.top + place.rows)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnn_perception.image.messages import RgbImage
-from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from cnn_perception.pipeline import resample
+from cnn_perception.model.spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, Interpolation
 from cnn_perception.pipeline.preprocess import Region, input_region, preprocess
+from cnn_perception.pipeline.resample import Side, resample
 
 IDENTITY = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -99,15 +101,28 @@ def test_cubic_resize_goes_across_first_and_then_down_as_pillow_does():
     assert np.abs(found - np.asarray(down_first, np.float32)).max() > 3  # else the order could not be told
 
 
-@pytest.mark.parametrize("size", [(480, 640), (211, 97), (9, 400)])
-def test_an_image_that_is_cast_in_bands_gives_the_same_bits(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(480, 640), (211, 97), (9, 400), (1, 1)])
+def test_an_image_that_is_cast_band_by_band_gives_the_same_bits(size: tuple[int, int], interpolation: Interpolation):
     image = photo(*size)
-    wanted = spec(64, 48, "crop", 0.875)
-    at_once = preprocess(image, wanted)
+    down, across = (Side((0.1 * side, 0.9 * side), steps, side) for side, steps in zip(size, (64, 48), strict=True))
 
-    monkeypatch.setattr(resample, "_MOST_AT_ONCE", 0)
+    in_bands = resample(image, down, across, interpolation)
 
-    np.testing.assert_array_equal(preprocess(image, wanted), at_once)
+    at_once: Any = image.astype(np.float32)
+    np.testing.assert_array_equal(in_bands, resample(at_once, down, across, interpolation))
+    assert in_bands.shape == (3, 64, 48)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_part_of_an_image_is_read_where_it_lies(interpolation: Interpolation):
+    """Rows with others beside them, channels in the other order: views, of which nothing says so but the strides."""
+    image = photo(60, 80)
+    view = RgbImage(image[5:-7, 9:-3, ::-1])
+
+    found = preprocess(view, spec(32, 40, "squash", 1.0, interpolation))
+
+    np.testing.assert_array_equal(found, preprocess(RgbImage(view.copy()), spec(32, 40, "squash", 1.0, interpolation)))
 
 
 def test_image_of_the_right_size_is_only_normalised():
