@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     batches = (1, options.batch)
     settings = SessionOptions((options.provider,), intra_op_threads=options.threads, warm_up_batches=batches)
     model = OnnxModel(export_model(options.output, options.backbone), settings)
-    image = draw_images(_HEIGHT, _WIDTH)[0]
+    (image,) = draw_images(_HEIGHT, _WIDTH, count=1)
     found: ScoreMap = dense_scores(model, image)
     rows, columns = found.scores.shape[1:]
     print(f"{machine()}, {options.backbone}, {model.provider}: {rows}x{columns} cells of a {_WIDTH}x{_HEIGHT} frame")
