@@ -247,7 +247,7 @@ def draw(run: Run, history: Sequence[EpochRecord], last: ScoredLogits) -> None:
 def describe(run: Run) -> None:
     """Prints what is about to be trained on what."""
     print("\n".join(check.describe(run.data, run.folder / "findings.csv")))
-    print(f"{run.config.mode} of {public_name(run.config.backbone)}, weights {run.weights}, on {run.device}")
+    print(f"{run.config.mode} of {public_name(run.config.backbone)}, weights {run.weights}, on {run.computed}")
     if note := mirroring_note(run.config, run.data.task, run.data.class_names):
         print(note)
 

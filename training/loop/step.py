@@ -15,11 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from cnn_perception.commands.progress import ProgressBar
 from training import distributed
 from training.batches.loader import class_weights
-from training.config import TrainConfig
 from training.distillation import answers
 from training.loop import schedule
 from training.loop.ema import WeightAverage
-from training.loop.run import Run, require_precision
+from training.loop.run import Run
 from training.loop.schedule import Phase
 from training.networks import backbones
 from training.tasks.by_name import task_of
@@ -69,7 +68,7 @@ class Learner:
         self.task = task_of(run.data.task)
         self.stages = backbones.stages(run.model, *run.config.input_size)
         self.optimizer = schedule.optimizer(run.model, self.stages, run.config)
-        self.amp = amp_dtype(run.config, run.device)
+        self.amp = run.amp
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=self.amp is torch.float16)
         self.average = WeightAverage(run.model, run.config.ema) if run.config.ema else None
         self.teachers = run.teachers
@@ -268,15 +267,6 @@ class Learner:
             self.scaler.load_state_dict(saved["scaler"])
         if self.average is not None:
             self.average.restore(saved["average"])
-
-
-def amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """Returns the type of mixed precision, None for plain float32."""
-    require_precision(config, device)
-    if config.amp == "off" or (config.amp == "auto" and device.type == "cpu"):
-        return None  # bf16 is slower than float32 on most CPUs
-    wide_range = config.amp == "bf16" or (config.amp == "auto" and torch.cuda.is_bf16_supported())
-    return torch.bfloat16 if wide_range else torch.float16
 
 
 def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor | tuple[Tensor, ...]]:

@@ -236,6 +236,6 @@ def _counts(run: Run, part: Part) -> str:
 def _origin(run: Run, report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns what the run depended on, in rows of a title and a text."""
     rows = [(name, value) for name, value in report["versions"].items() if value]
-    rows += [("weights", run.weights), ("seed", str(run.config.seed)), ("device", str(run.device))]
+    rows += [("weights", run.weights), ("seed", str(run.config.seed)), ("device", run.computed)]
     rows += [(f"seconds of {name}", f"{value:.1f}") for name, value in report["seconds"].items()]
     return rows

@@ -23,6 +23,7 @@ from training.loop.step import BatchPosition
 SETTINGS: dict[str, Any] = {
     "mode": "scratch", "backbone": "lenet5", "dropout": 0.0, "input_size": (32, 40), "batch_size": 8,
     "workers": 0, "device": "cpu", "epochs": 2, "augment": (), "cache_gb": 0.0, "lr": 1e-3, "warmup_epochs": 0.0,
+    "amp": "off",  # else float32 on one machine and bf16 on another
 }  # fmt: skip
 ALONE = BatchPosition(first=True, last=True, images=8, weight=8.0)
 """Of a batch of 8 images that is a step by itself."""

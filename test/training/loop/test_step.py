@@ -12,9 +12,14 @@ import pytest
 import torch
 from tiny_images import write_folder
 from tiny_run import ALONE, random_batch, same, tiny_run, weights
+from torch import nn
 from torch.nn.functional import cross_entropy
+from torchvision.models import mobilenet_v3_small, resnet18
 
+from training.config import make
+from training.loop import run as run_module
 from training.loop import trainer
+from training.loop.run import mixed_precision
 from training.loop.step import BatchPosition, Learner
 from training.scoring.scores import evaluate
 
@@ -212,3 +217,43 @@ def test_a_gradient_that_no_scale_makes_finite_is_a_bad_step_at_last(photos, tmp
     assert outcomes[:10] == [None] * 10  # 1024 to 1
     assert outcomes[10] is not None
     assert outcomes[10].loss_sum == math.inf
+
+
+@pytest.mark.parametrize(
+    ("network", "with_amx", "without"),
+    [
+        (resnet18, torch.bfloat16, None),
+        (mobilenet_v3_small, None, None),  # its convolutions are of single channels
+        (lambda: nn.Conv2d(3, 8, 3), None, None),  # a small one
+    ],
+)
+def test_a_processor_learns_in_bf16_where_it_has_units_for_what_the_network_computes(
+    network, with_amx, without, monkeypatch
+):
+    made = network()
+    for has_units, wanted in ((True, with_amx), (False, without)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has_units: {"amx_bf16": has}, raising=False)
+        assert mixed_precision(make(data="photos", amp="auto"), torch.device("cpu"), made) == wanted
+        assert mixed_precision(make(data="photos", amp="off"), torch.device("cpu"), made) is None
+        assert mixed_precision(make(data="photos", amp="bf16"), torch.device("cpu"), made) == torch.bfloat16
+
+
+def test_an_older_torch_that_cannot_tell_of_the_processor_learns_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not run_module.processor_multiplies_bf16()
+
+
+@pytest.mark.parametrize(("amp", "multiplied"), [("off", torch.float32), ("bf16", torch.bfloat16)])
+def test_only_products_are_of_the_mixed_precision_and_the_run_says_which(photos, tmp_path, amp, multiplied):
+    run = tiny_run(photos, tmp_path, amp=amp)
+    seen = []
+    last = [layer for layer in run.model.modules() if isinstance(layer, nn.Linear)][-1]
+    last.register_forward_hook(lambda layer, given, found: seen.append(found.dtype))
+    learner = Learner(run)
+    learner.begin("all")
+
+    learner.learn(*random_batch(), ALONE)
+
+    assert seen == [multiplied]
+    assert {weights.dtype for weights in run.model.parameters()} == {torch.float32}
+    assert run.computed == ("cpu" if amp == "off" else "cpu in bf16")
