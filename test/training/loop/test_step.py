@@ -233,9 +233,9 @@ def test_a_processor_learns_in_bf16_where_it_has_units_for_what_the_network_comp
     made = network()
     for has_units, wanted in ((True, with_amx), (False, without)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has_units: {"amx_bf16": has}, raising=False)
-        assert mixed_precision(make(data="photos", amp="auto"), torch.device("cpu"), made) == wanted
-        assert mixed_precision(make(data="photos", amp="off"), torch.device("cpu"), made) is None
-        assert mixed_precision(make(data="photos", amp="bf16"), torch.device("cpu"), made) == torch.bfloat16
+        for amp, expected in (("auto", wanted), ("off", None), ("bf16", torch.bfloat16)):
+            config = make(data="photos", output="run", amp=amp)
+            assert mixed_precision(config, torch.device("cpu"), made) == expected
 
 
 def test_an_older_torch_that_cannot_tell_of_the_processor_learns_in_float32(monkeypatch):
@@ -246,11 +246,11 @@ def test_an_older_torch_that_cannot_tell_of_the_processor_learns_in_float32(monk
 @pytest.mark.parametrize(("amp", "multiplied"), [("off", torch.float32), ("bf16", torch.bfloat16)])
 def test_only_products_are_of_the_mixed_precision_and_the_run_says_which(photos, tmp_path, amp, multiplied):
     run = tiny_run(photos, tmp_path, amp=amp)
+    learner = Learner(run)
+    learner.begin("all")
     seen = []
     last = [layer for layer in run.model.modules() if isinstance(layer, nn.Linear)][-1]
     last.register_forward_hook(lambda layer, given, found: seen.append(found.dtype))
-    learner = Learner(run)
-    learner.begin("all")
 
     learner.learn(*random_batch(), ALONE)
 
