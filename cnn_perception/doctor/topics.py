@@ -13,8 +13,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception import topic_names
 from cnn_perception.doctor.finding import Finding, Level, from_error
-from cnn_perception.errors import FrameError
-from cnn_perception.geometry.camera_model import differs_once_rectified
+from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified, doubt_of_size
 from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds, way_out
 from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, fitting_policies
@@ -282,11 +282,8 @@ def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Itera
     without = "there are no rays to what is recognised without it"
     if info is None:
         yield Finding("warn", subject, "nothing arrives", f"let the camera driver publish it; {without}")
-    elif not any(info.k):
-        yield Finding("warn", subject, "the camera is not calibrated (K is zero)", f"calibrate it; {without}")
-    elif (info.width, info.height) != (width, height):
-        text = f"is for {info.width}x{info.height}, the images have {width}x{height}"
-        yield Finding("warn", subject, text, "calibrate for this resolution")
+    elif reason := _why_no_rays(frames, width, height):
+        yield Finding("warn", subject, reason, without)
     elif not is_same_frame(info.header.frame_id, frames.latest.header.frame_id):
         ours, theirs = frames.latest.header.frame_id[:100], info.header.frame_id[:100]
         text = f"is in the frame {theirs!r}, the images are in {ours!r}: there are no rays to what is recognised"
@@ -294,6 +291,18 @@ def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Itera
     else:
         yield Finding("ok", subject, f"calibrated, {info.distortion_model or 'no distortion model'}")
         yield from _check_rectification(frames, subject)
+        if not frames.is_rectified and (doubt := doubt_of_size(info, "camera_info")):
+            yield Finding("warn", subject, doubt)
+
+
+def _why_no_rays(frames: ReceivedFrames, width: int, height: int) -> str:
+    """Returns why a node refuses the calibration for images of this size, with what to do; empty where it does not."""
+    try:
+        model = CameraModel.from_message(frames.camera_info, "camera_info", bool(frames.is_rectified))
+        model.check_size(height, width)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _check_rectification(frames: ReceivedFrames, subject: str) -> Iterator[Finding]:

@@ -560,6 +560,19 @@ def in_rectified_image(ray: np.ndarray) -> np.ndarray:
     return np.array([u / w, v / w])
 
 
+@pytest.mark.parametrize("is_rectified", [False, True])
+def test_rays_of_a_matrix_that_may_be_of_another_size_are_told_and_doubted_once(model: ActiveModel, is_rectified: bool):
+    """P, which rectified images have, may have its centre elsewhere."""
+    info = copy.deepcopy(DISTORTED)
+    info.k = [80.0, 0.0, 31.5, 0.0, 80.0, 18.5, 0.0, 0.0, 1.0]  # of 64x38
+    bench = Bench(image_topic="images", rectified=is_rectified)
+    shown(bench, model, info, frames=3)
+    assert bench.outputs.published == ["results", "rays"] * 3
+    told = [text for key, text in bench.warned if key == " calibration"]
+    assert len(told) == (0 if is_rectified else 1)
+    assert all("/robot/camera_info: K has its principal point at (31.5, 18.5)" in text for text in told)
+
+
 @pytest.mark.parametrize("topic", ["image_rect", "/left/image_rect_color", "/zed/rect/image"])
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
 def test_rectified_images_beside_the_calibration_of_raw_ones_have_no_ray_until_somebody_decides(
