@@ -29,6 +29,10 @@ IMAGE_TYPES: Mapping[str, type[Image | CompressedImage]] = {
 _QUEUE = 30
 """A second of frames: the doctor counts all, while the node wants the newest only."""
 _TOLERATED_LOSS = 0.05
+_AT_ONCE_NS = 100_000_000
+"""Within which two messages arrive that were kept, of 6 MB some 10 ms, and"""
+_AT_ONCE = 0.25
+"""within which share of the time between their being sent."""
 _STALE_S = 1.0
 """An image of this age is no use to a robot; a camera's own delay is a tenth of it."""
 
@@ -115,7 +119,7 @@ class ReceivedFrames:
         duration_s: How long the subscription lasted, in seconds.
         latest: The newest message.
         times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock. What was published before it was
-            subscribed, and kept, is none of them: it is no later than the subscription.
+            subscribed, and kept, is none of them.
         invalid: Of each stamp that is no time, what its field nanosec held.
         is_reliable: Whether it was subscribed so.
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
@@ -146,6 +150,35 @@ class ReceivedFrames:
         return 0 if self.latest is None else len(self.latest.data)
 
 
+class KeptMessages:
+    """Tells what was published before it was subscribed, and kept, from what is published now, whatever clocks say.
+
+    A publisher that keeps messages sends them all at once to who subscribes, before any other; what is published then
+    comes in the time in which it is published. Both times are differences on one clock each: the sender's may be off.
+    """
+
+    def __init__(self) -> None:
+        # When the latest one of each publisher was received and sent; None once it has sent one that was not kept.
+        self._latest_ns: dict[bytes, tuple[int, int] | None] = {}
+
+    def has(self, info: Mapping[str, Any]) -> bool:
+        """Returns whether a message was kept; to be asked of each one in turn.
+
+        Args:
+            info: What rclpy says of the message.
+        """
+        gid = info.get("publisher_gid")
+        publisher = b"" if gid is None else bytes(gid["data"])
+        received_ns, sent_ns = info.get("received_timestamp") or time.time_ns(), info.get("source_timestamp") or 0
+        if publisher in self._latest_ns:
+            before_ns = self._latest_ns[publisher]
+            if before_ns is None or received_ns - before_ns[0] >= min(_AT_ONCE_NS, _AT_ONCE * (sent_ns - before_ns[1])):
+                self._latest_ns[publisher] = None
+                return False
+        self._latest_ns[publisher] = received_ns, sent_ns
+        return True
+
+
 class FrameListener:
     """A subscription to an image topic and to its calibration, which counts what arrives.
 
@@ -167,8 +200,7 @@ class FrameListener:
         received = self._received = ReceivedFrames(topic, is_reliable=is_reliable, camera_info_topic=camera_info)
         self._node = node
         self._started_s = time.monotonic()
-        # Other machines' clocks may differ: what is kept is told by them only where anything is.
-        self._kept_until_ns = time.time_ns() if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else 0
+        self._kept = KeptMessages() if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else None
         self._sequence_numbers: dict[bytes, tuple[int, int]] = {}  # the first and the last of each publisher
         node.create_subscription(IMAGE_TYPES[message_type], topic, self._on_frame, qos)
         info_qos = _fitting_qos(node, received.camera_info_topic, type_name(CameraInfo))
@@ -186,7 +218,7 @@ class FrameListener:
         stamp = message.header.stamp
         now_ns = self._node.get_clock().now().nanoseconds
         self._received.latest = message
-        if info.get("source_timestamp", 0) < self._kept_until_ns:
+        if self._kept is not None and self._kept.has(info):
             return
         self._received.times_ns.append((nanoseconds(stamp), now_ns))
         if has_too_many(stamp.nanosec):

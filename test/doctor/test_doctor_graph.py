@@ -81,6 +81,33 @@ def frames(ages_s: Sequence[float], message: Image | None = None, **more: Any) -
     return ReceivedFrames("/front/image_raw", **settings)
 
 
+@pytest.mark.parametrize("ahead_s", [-3600.0, -0.5, 0.0, 0.5, 3600.0])  # the sender's clock
+@pytest.mark.parametrize(
+    ("sent_s", "subscribed_s", "kept"),
+    [
+        ([1.0], 5.0, 1),
+        ([1.0, 1.1, 1.2], 5.0, 3),
+        ([1.0, 1.1, 1.2, 5.4, 5.5], 5.25, 3),
+        ([4.0, 6.0, 8.0], 5.0, 1),
+        ([4.97, 5.0, 5.03, 5.06, 5.1], 4.98, 1),
+    ],
+)
+def test_what_was_kept_is_told_from_what_is_published_whatever_the_senders_clock_says(
+    sent_s: list[float], subscribed_s: float, kept: int, ahead_s: float
+):
+    found = topic_checks.KeptMessages()
+    told = []
+    for number, second in enumerate(sent_s):
+        received_s = max(second, subscribed_s + number * 1e-3) + 2e-3
+        info = {
+            "received_timestamp": round(received_s * 1e9),
+            "source_timestamp": round((second + ahead_s + 4000.0) * 1e9),
+            "publisher_gid": {"data": b"camera"},
+        }
+        told.append(found.has(info))
+    assert told == [True] * kept + [False] * (len(sent_s) - kept)
+
+
 def of_part(binning: int = 0, roi: tuple[int, int] = (0, 0), model: str = "plumb_bob") -> Any:
     """A calibration of 160x96 whose images show a part of the sensor, or bin it."""
     info = calibration(160, 96)
