@@ -288,7 +288,7 @@ class LatestSubscription(Generic[MessageT]):
         return newest
 
     def _is_new(self, info: Mapping[str, Any]) -> bool:
-        """Counts what is left out before a message; returns False if the subscription before has had it already."""
+        """Counts what is left out before a message; returns False if it has come already, as what is kept may."""
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
         self._is_numbered = number is not None
@@ -297,7 +297,10 @@ class LatestSubscription(Generic[MessageT]):
         if publisher is None and self._node.count_publishers(self.topic) > 1:
             return True
         publisher_id = b"" if publisher is None else _as_id(publisher["data"])
-        if self._before is not None and number <= self._numbers.get(publisher_id, 0):
+        # What is kept comes once more with each new subscription, perhaps after another publisher's message. Who has no
+        # id may be one that was started again, whose numbers begin anew.
+        may_come_again = bool(publisher_id) or self._before is not None
+        if may_come_again and number <= self._numbers.get(publisher_id, -1):
             return False
         self._numbers.pop(publisher_id, None)
         self._numbers[publisher_id] = number
