@@ -210,7 +210,7 @@ class CameraStream:
     def note_stamp(self, verdict: Verdict) -> None:
         """Counts a frame with an odd stamp that is answered all the same, and warns of it."""
         if verdict.oddity:
-            count = self.counters.note(verdict.oddity)
+            count = self.counters.note(verdict.oddity, text=verdict.text)
             self.warn(verdict.oddity, f"{self.topic}: {verdict.text} ({count} so far; answered)")
 
     def note_picture(self, picture: Decoded, stamp_ns: int) -> None:
@@ -223,7 +223,7 @@ class CameraStream:
         seen = picture.seen
         frozen = self.frozen.observe(PictureSample.of(picture.image, stamp_ns))
         for oddity in (*seen.oddities, *self.few_bits.observe(seen), *frozen):
-            count = self.counters.note(oddity.kind, oddity.harmless)
+            count = self.counters.note(oddity.kind, oddity.harmless, oddity.text)
             if not oddity.harmless or count & (count - 1) == 0:  # ever more seldom: at 1, 2, 4, 8 and so on
                 self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")
 

@@ -6,6 +6,7 @@ left to whoever hears nothing any more: diagnostic_aggregator makes an ERROR of 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -204,12 +205,16 @@ def frames_warning(counts: Snapshot, remedy: str) -> str:
         return f"{recent.lost} of {recent.sent} frames were lost on the way {within}: {remedy}"
     unusable = recent.unusable
     if _is_much(unusable.total(), taken):
-        ((reason, _),) = unusable.most_common(1)
-        said = counts.refusals.get(reason, "")
-        return f"{unusable.total()} of {taken} frames dropped {within} ({_listed(unusable)}): {said}".removesuffix(": ")
+        return _with_reason(f"{unusable.total()} of {taken} frames dropped {within}", unusable, counts)
     if _is_much(recent.odd.total(), taken):
-        return f"{recent.odd.total()} oddities of {taken} frames {within} ({_listed(recent.odd)})"
+        return _with_reason(f"{recent.odd.total()} oddities of {taken} frames {within}", recent.odd, counts)
     return ""
+
+
+def _with_reason(text: str, found: Counter[str], counts: Snapshot) -> str:
+    """Returns the text with all reasons by name, and the commonest in words as it was said last."""
+    ((reason, _),) = found.most_common(1)
+    return f"{text} ({_listed(found)}): {counts.refusals.get(reason, '')}".removesuffix(": ")
 
 
 def is_losing(counts: Snapshot) -> bool:

@@ -176,6 +176,14 @@ SIX_BAD = Counter({"encoding": 4, "size": 2})
             WARN,
             "7 oddities of 100 frames in the last 10 s (clock_back, stamp_zero)",
         ),
+        (
+            {
+                "recent": recently(oddities=Counter({"stamp_zero": 3, "clock_zero": 4})),
+                "refusals": {"clock_zero": "nobody publishes /clock", "stamp_zero": "no stamp"},
+            },
+            WARN,
+            "7 oddities of 100 frames in the last 10 s (clock_zero, stamp_zero): nobody publishes /clock",
+        ),
         ({"drift": dataclasses.replace(DRIFT, warnings=("too dark", "unsure"))}, WARN, "too dark; unsure"),
         ({"drift": None}, OK, "25.0 frames/s answered"),
         ({"enabled": False}, OK, "disabled by ~/set_enabled"),
