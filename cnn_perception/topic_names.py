@@ -1,10 +1,12 @@
-"""Names of topics that several programs and the shipped layouts must agree on: the only place where they are written.
+"""Names of topics that several programs and the shipped layouts must agree on, written here alone; what is a name.
 
 What is about the frames of one camera lies below a base: a node's own name (and the camera's, if it has one), or
 `RESULTS` in the bag of an evaluation, so that such a bag which is played never speaks for a node.
 """
 
 from __future__ import annotations
+
+import re
 
 NODE = "/perception_node"
 """Base of a node that was not renamed and has one camera."""
@@ -39,6 +41,20 @@ ANSWERS_KEY, OVERLAY_KEY = "answers", "overlay"
 """There, too: where its answers and its compressed overlay are published; empty without a model."""
 TRUTH = "/truth"
 
+_PART = r"(?!\d)(?!\w*__)\w+"
+_NAMES = {
+    "topic": re.compile(rf"(~?/)?{_PART}(/{_PART})*", re.ASCII),
+    "namespace": re.compile(rf"/|(/{_PART})+", re.ASCII),
+    "node": re.compile(_PART, re.ASCII),
+}
+"""What a remapping can make of a name. Source: rcl, lexer.c and arguments.c, which take no wildcards in these."""
+_RULES = {
+    "topic": "it has letters, digits and _, and one / between two parts, of which none begins with a digit or has __",
+    "namespace": "it begins with /, and has letters, digits and _, and one / between two parts, of which none begins "
+    "with a digit or has __",
+    "node": "it has letters, digits and _, does not begin with a digit, and has no __ and no /",
+}
+
 
 def below(base: str, name: str) -> str:
     """Returns the name of a topic below a base."""
@@ -54,3 +70,30 @@ def camera_info_beside(images: str) -> str:
     """Returns the topic of the calibration that lies beside images, raw or compressed, where no remapping moves it."""
     folder, slash, _ = without_transport(images).rpartition("/")
     return f"{folder}{slash}{CAMERA_INFO}"
+
+
+def why_no_name(name: str, kind: str) -> str:
+    """Says that a text is no name to which a topic, a namespace or a node can be remapped, and what to write instead.
+
+    Args:
+        name: As the user gave it.
+        kind: `topic`, `namespace` or `node`.
+
+    Returns:
+        `no name of a topic: write ...`; empty where it is one.
+    """
+    if _NAMES[kind].fullmatch(name):
+        return ""
+    return f"no name of a {kind}: {name_to_write(name, kind)}"
+
+
+def name_to_write(name: str, kind: str) -> str:
+    """Returns what to write in place of what is no name: it without superfluous slashes and blanks, if that is enough.
+
+    Args:
+        name: As the user gave it.
+        kind: Of `why_no_name`.
+    """
+    text = re.sub("/+", "/", name.strip()).removesuffix("/")
+    text = f"/{text.removeprefix('/')}" if kind == "namespace" else text
+    return f"write {text}" if _NAMES[kind].fullmatch(text) else _RULES[kind]

@@ -18,6 +18,8 @@ from cnn_perception.ros import given_parameters, transport
 
 PARAMETERS = {"perception_node": str, "port": int, "host": str, "always": bool, "use_sim_time": bool}
 """Arguments that are parameters of the node: one that is not given leaves the node's default."""
+NAMES = {"namespace": "namespace"}
+"""Arguments that are names, and of what."""
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -61,6 +63,7 @@ def make_node(context: LaunchContext) -> list[Node]:
     """Returns the node, now that the arguments are known."""
     texts = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
     given_parameters.check_launch_arguments(texts, PARAMETERS)
+    given_parameters.check_launch_names({name: LaunchConfiguration(name).perform(context) for name in NAMES}, NAMES)
     kinds = {name: kind for name, kind in PARAMETERS.items() if texts[name]}
     given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
     node = Node(

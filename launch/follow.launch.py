@@ -19,6 +19,8 @@ from cnn_perception.ros import given_parameters
 PARAMETERS = {"follow": str, "stamped": bool, "use_sim_time": bool}
 """Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
 texts, or a class named 7 or true would arrive as a number or a bool."""
+NAMES = {"results": "topic", "cmd_vel": "topic", "namespace": "namespace"}
+"""Arguments that are names, or the beginning of one, and of what."""
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -70,6 +72,7 @@ def make_node(context: LaunchContext) -> list[Node]:
     """Returns the node, now that the arguments are known."""
     texts = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
     given_parameters.check_launch_arguments(texts, PARAMETERS)
+    given_parameters.check_launch_names({name: LaunchConfiguration(name).perform(context) for name in NAMES}, NAMES)
     kinds = {name: kind for name, kind in PARAMETERS.items() if texts[name]}
     given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
     results = LaunchConfiguration("results")

@@ -21,6 +21,8 @@ from cnn_perception.ros import given_parameters, transport
 PARAMETERS = {"model": str, "image_transport": str, "rois_topic": str, "use_sim_time": bool, "autostart": bool}
 """Arguments that are parameters of the node: one that is not given leaves what params_file says. Texts are told to be
 texts, or a file named 7 or true would arrive as a number or a bool."""
+NAMES = {"image": "topic", "name": "node", "namespace": "namespace"}
+"""Arguments that are names, and of what."""
 
 LAYOUTS = Path(__file__).with_name("layouts")
 VIEWERS = {"foxglove": "foxglove_bridge", "rviz": "rviz2"}
@@ -110,6 +112,7 @@ def make_node(context: LaunchContext) -> list[Node]:
     """Returns the node, now that the arguments are known."""
     texts = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
     given_parameters.check_launch_arguments(texts, PARAMETERS)
+    given_parameters.check_launch_names({name: LaunchConfiguration(name).perform(context) for name in NAMES}, NAMES)
     kinds = {name: kind for name, kind in PARAMETERS.items() if texts[name]}
     given = {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, kind in kinds.items()}
     respawn = LaunchConfiguration("respawn").perform(context).lower() == "true"

@@ -13,8 +13,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from cnn_perception import topic_names
 from cnn_perception.doctor.finding import Finding, Level, from_error
-from cnn_perception.errors import FrameError
-from cnn_perception.geometry.camera_model import differs_once_rectified
+from cnn_perception.errors import ConfigError, FrameError
+from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified, doubt_of_size
 from cnn_perception.image.messages import decode, encoded_from_message, nanoseconds, way_out
 from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.ros.latest_subscription import IMAGE_QOS, fitting_policies
@@ -29,6 +29,10 @@ IMAGE_TYPES: Mapping[str, type[Image | CompressedImage]] = {
 _QUEUE = 30
 """A second of frames: the doctor counts all, while the node wants the newest only."""
 _TOLERATED_LOSS = 0.05
+_AT_ONCE_NS = 100_000_000
+"""Within which two messages arrive that were kept, of 6 MB some 10 ms, and"""
+_AT_ONCE = 0.25
+"""within which share of the time between their being sent."""
 _STALE_S = 1.0
 """An image of this age is no use to a robot; a camera's own delay is a tenth of it."""
 
@@ -115,7 +119,7 @@ class ReceivedFrames:
         duration_s: How long the subscription lasted, in seconds.
         latest: The newest message.
         times_ns: (stamp, arrival) of each frame, both in nanoseconds of the ROS clock. What was published before it was
-            subscribed, and kept, is none of them: it is no later than the subscription.
+            subscribed, and kept, is none of them.
         invalid: Of each stamp that is no time, what its field nanosec held.
         is_reliable: Whether it was subscribed so.
         sent: How many frames its publisher sent between the first and the last that arrived; 0 if that is not known.
@@ -146,6 +150,35 @@ class ReceivedFrames:
         return 0 if self.latest is None else len(self.latest.data)
 
 
+class KeptMessages:
+    """Tells what was published before it was subscribed, and kept, from what is published now, whatever clocks say.
+
+    A publisher that keeps messages sends them all at once to who subscribes, before any other; what is published then
+    comes in the time in which it is published. Both times are differences on one clock each: the sender's may be off.
+    """
+
+    def __init__(self) -> None:
+        # When the latest one of each publisher was received and sent; None once it has sent one that was not kept.
+        self._latest_ns: dict[bytes, tuple[int, int] | None] = {}
+
+    def has(self, info: Mapping[str, Any]) -> bool:
+        """Returns whether a message was kept; to be asked of each one in turn.
+
+        Args:
+            info: What rclpy says of the message.
+        """
+        gid = info.get("publisher_gid")
+        publisher = b"" if gid is None else bytes(gid["data"])
+        received_ns, sent_ns = info.get("received_timestamp") or time.time_ns(), info.get("source_timestamp") or 0
+        if publisher in self._latest_ns:
+            before_ns = self._latest_ns[publisher]
+            if before_ns is None or received_ns - before_ns[0] >= min(_AT_ONCE_NS, _AT_ONCE * (sent_ns - before_ns[1])):
+                self._latest_ns[publisher] = None
+                return False
+        self._latest_ns[publisher] = received_ns, sent_ns
+        return True
+
+
 class FrameListener:
     """A subscription to an image topic and to its calibration, which counts what arrives.
 
@@ -167,8 +200,7 @@ class FrameListener:
         received = self._received = ReceivedFrames(topic, is_reliable=is_reliable, camera_info_topic=camera_info)
         self._node = node
         self._started_s = time.monotonic()
-        # Other machines' clocks may differ: what is kept is told by them only where anything is.
-        self._kept_until_ns = time.time_ns() if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else 0
+        self._kept = KeptMessages() if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else None
         self._sequence_numbers: dict[bytes, tuple[int, int]] = {}  # the first and the last of each publisher
         node.create_subscription(IMAGE_TYPES[message_type], topic, self._on_frame, qos)
         info_qos = _fitting_qos(node, received.camera_info_topic, type_name(CameraInfo))
@@ -186,7 +218,7 @@ class FrameListener:
         stamp = message.header.stamp
         now_ns = self._node.get_clock().now().nanoseconds
         self._received.latest = message
-        if info.get("source_timestamp", 0) < self._kept_until_ns:
+        if self._kept is not None and self._kept.has(info):
             return
         self._received.times_ns.append((nanoseconds(stamp), now_ns))
         if has_too_many(stamp.nanosec):
@@ -282,11 +314,8 @@ def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Itera
     without = "there are no rays to what is recognised without it"
     if info is None:
         yield Finding("warn", subject, "nothing arrives", f"let the camera driver publish it; {without}")
-    elif not any(info.k):
-        yield Finding("warn", subject, "the camera is not calibrated (K is zero)", f"calibrate it; {without}")
-    elif (info.width, info.height) != (width, height):
-        text = f"is for {info.width}x{info.height}, the images have {width}x{height}"
-        yield Finding("warn", subject, text, "calibrate for this resolution")
+    elif reason := _why_no_rays(frames, width, height):
+        yield Finding("warn", subject, reason, without)
     elif not is_same_frame(info.header.frame_id, frames.latest.header.frame_id):
         ours, theirs = frames.latest.header.frame_id[:100], info.header.frame_id[:100]
         text = f"is in the frame {theirs!r}, the images are in {ours!r}: there are no rays to what is recognised"
@@ -294,6 +323,18 @@ def _check_calibration(frames: ReceivedFrames, width: int, height: int) -> Itera
     else:
         yield Finding("ok", subject, f"calibrated, {info.distortion_model or 'no distortion model'}")
         yield from _check_rectification(frames, subject)
+        if not frames.is_rectified and (doubt := doubt_of_size(info, "camera_info")):
+            yield Finding("warn", subject, doubt)
+
+
+def _why_no_rays(frames: ReceivedFrames, width: int, height: int) -> str:
+    """Returns why a node refuses the calibration for images of this size, with what to do; empty where it does not."""
+    try:
+        model = CameraModel.from_message(frames.camera_info, "camera_info", bool(frames.is_rectified))
+        model.check_size(height, width)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _check_rectification(frames: ReceivedFrames, subject: str) -> Iterator[Finding]:

@@ -57,6 +57,13 @@ _MIDDLE = (0.35, 0.65)
 as large, such as of binned ones, puts the centre of its images at 0.25 of both."""
 _SWAPPED = 0.06
 """Of the width and height, from the middle: so near is the centre of a lens whose column and row are exchanged."""
+_OFF_CENTRE = 0.06
+"""Share of both sides, the same of each within `_ALIKE`, or"""
+_OFF_CENTRE_OF_ONE = 0.12
+"""of one side alone, by which a lens is seldom beside the middle. There the matrix of images has its centre that were
+enlarged by an eighth, or lost a quarter of their height. So has a camera that was calibrated as it is cropped: its rays
+are told."""
+_ALIKE = 0.03
 _COEFFICIENT_COUNTS = (0, 4, 5, 8, 12, 14)
 """How many a polynomial can have. Source: OpenCV, documentation of cv::projectPoints."""
 _UNDISTORTED: tuple[Distortion, Numbers] = ("none", np.empty(0))
@@ -237,6 +244,26 @@ def differs_once_rectified(info: CameraInfoFields) -> bool:
     is_turned = bool(rotation.any()) and not np.allclose(rotation, np.eye(3), rtol=0.0, atol=1e-3)
     is_other = not np.allclose(camera, projection[:, :3], rtol=0.0, atol=_SAME_PIXELS)
     return bool(projection.any()) and (is_turned or is_other)
+
+
+def doubt_of_size(info: CameraInfoFields, camera: str) -> str:
+    """Says that a K that can be of these images looks like that of resized or cropped ones; empty where it does not.
+
+    Args:
+        info: The message, of raw images: a P may have its centre elsewhere.
+        camera: Its name in the line.
+    """
+    centre = np.array((info.k[2], info.k[5]), np.float64)
+    off = centre / (info.width, info.height) - 0.5
+    is_resized = np.abs(off).min() > _OFF_CENTRE and abs(off[0] - off[1]) < _ALIKE
+    if not is_resized and np.abs(off).max() <= _OFF_CENTRE_OF_ONE:
+        return ""
+    width, height = np.rint(2.0 * centre).astype(int)
+    return (
+        f"{camera}: K has its principal point at ({centre[0]:.6g}, {centre[1]:.6g}), the middle of images of about "
+        f"{width}x{height}, but is said to be of {info.width}x{info.height}: if it is of others, rays are wrong; "
+        "calibrate at this size, or have the driver scale K"
+    )
 
 
 def _is_unset(matrix: Numbers) -> bool:

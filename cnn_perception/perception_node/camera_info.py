@@ -13,7 +13,7 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified
+from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified, doubt_of_size
 from cnn_perception.regions.matching import is_same_frame
 from cnn_perception.ros import topics
 from cnn_perception.ros.latest_subscription import FIT_PERIOD_S, LatestSubscription
@@ -147,6 +147,8 @@ class CameraInfoReader:
             self._used = rectification
             if doubt:
                 self._warn("rectified", doubt)
+            if not rectification.is_rectified and (doubt := doubt_of_size(self._info, self.topic)):
+                self._warn("calibration", doubt)
         self._model.check_size(height, width)
         return self._model
 

@@ -210,7 +210,7 @@ class CameraStream:
     def note_stamp(self, verdict: Verdict) -> None:
         """Counts a frame with an odd stamp that is answered all the same, and warns of it."""
         if verdict.oddity:
-            count = self.counters.note(verdict.oddity)
+            count = self.counters.note(verdict.oddity, text=verdict.text)
             self.warn(verdict.oddity, f"{self.topic}: {verdict.text} ({count} so far; answered)")
 
     def note_picture(self, picture: Decoded, stamp_ns: int) -> None:
@@ -223,7 +223,7 @@ class CameraStream:
         seen = picture.seen
         frozen = self.frozen.observe(PictureSample.of(picture.image, stamp_ns))
         for oddity in (*seen.oddities, *self.few_bits.observe(seen), *frozen):
-            count = self.counters.note(oddity.kind, oddity.harmless)
+            count = self.counters.note(oddity.kind, oddity.harmless, oddity.text)
             if not oddity.harmless or count & (count - 1) == 0:  # ever more seldom: at 1, 2, 4, 8 and so on
                 self.warn(oddity.kind, f"{self.topic}: {oddity.text} ({count} so far; answered)")
 
@@ -267,6 +267,11 @@ class CameraStream:
         is_active = self._subscriptions is not None
         images = self._subscriptions.images if self._subscriptions is not None else None
         wanted = self.outputs.wanted()
+        snapshot = self.counters.snapshot(time.monotonic())
+        kept_by = "" if images is None else images.sent_once()
+        silence = ""
+        if images is not None and not (stalled or kept_by):
+            silence = self._reason_of_silence(images, timeout_s, snapshot.total.received > 0)
         return CameraStatus(
             camera=self.name,
             topic=self.topic,
@@ -275,10 +280,11 @@ class CameraStream:
             enabled=enabled,
             silence_s=self.counters.silence_s(),
             timeout_s=timeout_s,
-            snapshot=self.counters.snapshot(time.monotonic()),
+            snapshot=snapshot,
             drift=self.drift.report() if is_active else None,
             stalled=stalled,
-            silence="" if images is None or stalled else self._reason_of_silence(images, timeout_s),
+            silence=silence,
+            kept_by=kept_by,
             subscription="" if images is None else images.choice,
             remedy="" if images is None else _remedy_of_loss(images),
             not_counted="" if images is None else images.not_counted,
@@ -289,7 +295,7 @@ class CameraStream:
             overlay=self.outputs.overlay_topic,
         )
 
-    def _reason_of_silence(self, subscription: LatestSubscription[Any], timeout_s: float) -> str:
+    def _reason_of_silence(self, subscription: LatestSubscription[Any], timeout_s: float, has_begun: bool) -> str:
         """Names who publishes the topic, with which type and QoS; empty if it is too soon, or images come."""
         silence_s = self.counters.silence_s()
         misfits = subscription.misfits() if silence_s > NEWS_S else []
@@ -306,10 +312,10 @@ class CameraStream:
         advice = hints[0] if hints else "see the parameter image_transport"
         if reason := topics.why_none_arrives(infos, "image_raw", subscription.type_name, misfits, advice):
             return reason
-        offers = topics.in_words(infos)
+        text = f"published by {topics.in_words(infos)}; it has {'stopped' if has_begun else 'sent none yet'}"
         if subscription.is_reliable:
-            return f"published by {offers}; it has stopped"
-        return f"published by {offers}; it has stopped, or all of its frames are lost: {_remedy_of_loss(subscription)}"
+            return text
+        return f"{text}, or all of its frames are lost: {_remedy_of_loss(subscription)}"
 
 
 def _remedy_of_loss(subscription: LatestSubscription[Any]) -> str:

@@ -6,6 +6,7 @@ left to whoever hears nothing any more: diagnostic_aggregator makes an ERROR of 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,7 @@ class CameraStatus:
         stalled: Which stage of the node is at one frame for too long; empty while the frames go on.
         silence: Why no frame comes; empty where that is not known or not the case.
         subscription: With which reliability its images are subscribed, and why.
+        kept_by: Who publishes its images, where that is one picture alone, which is kept; empty otherwise.
         remedy: What to do where its frames are lost on the way.
         not_counted: Of which frames the middleware does not tell how many there are; empty if it tells all.
         mixed: That several nodes publish its images, and which; empty where it is one.
@@ -69,6 +71,7 @@ class CameraStatus:
     drift: DriftReport | None
     stalled: str = ""
     silence: str = ""
+    kept_by: str = ""
     subscription: str = ""
     remedy: str = ""
     not_counted: str = ""
@@ -152,18 +155,33 @@ def _judged(camera: CameraStatus) -> tuple[bytes, str]:
     """Returns the level of a camera of an active node, and its worst trouble or what it does."""
     if camera.stalled:
         return DiagnosticStatus.ERROR, f"no frame is answered: {camera.stalled}"
-    if camera.silence_s > camera.timeout_s:
+    is_silent = camera.silence_s > camera.timeout_s
+    if is_silent and not camera.kept_by:
         reason = f": {camera.silence}" if camera.silence else ""
         return DiagnosticStatus.ERROR, f"no image for {camera.silence_s:.1f} s{reason}"
     if broken := camera.snapshot.newly_broken:
         return DiagnosticStatus.ERROR, f"{broken} frames met a defect of this node; see its log"
     if camera.mixed:
         return DiagnosticStatus.WARN, camera.mixed
+    if is_silent:
+        return _of_one_picture(camera)
     if warning := frames_warning(camera.snapshot, camera.remedy):
         return DiagnosticStatus.WARN, warning
     if camera.drift is not None and camera.drift.warnings:
         return DiagnosticStatus.WARN, "; ".join(camera.drift.warnings)
     return DiagnosticStatus.OK, _activity(camera)
+
+
+def _of_one_picture(camera: CameraStatus) -> tuple[bytes, str]:
+    """Returns the level of a camera whose only picture came long ago, and what became of it."""
+    total = camera.snapshot.total
+    text = f"the one picture that {camera.kept_by} has published"
+    if total.answered:
+        return DiagnosticStatus.OK, f"{text}, and keeps, was answered"
+    for reason in total.dropped:
+        return DiagnosticStatus.WARN, f"{text} was dropped ({reason}): {camera.snapshot.refusals.get(reason, '')}"
+    level = DiagnosticStatus.WARN if camera.is_wanted else DiagnosticStatus.OK
+    return level, f"{text} came while nobody wanted an answer; publish it again"
 
 
 def at_rest(text: str, refusal: str) -> tuple[bytes, str]:
@@ -187,12 +205,16 @@ def frames_warning(counts: Snapshot, remedy: str) -> str:
         return f"{recent.lost} of {recent.sent} frames were lost on the way {within}: {remedy}"
     unusable = recent.unusable
     if _is_much(unusable.total(), taken):
-        ((reason, _),) = unusable.most_common(1)
-        said = counts.refusals.get(reason, "")
-        return f"{unusable.total()} of {taken} frames dropped {within} ({_listed(unusable)}): {said}".removesuffix(": ")
+        return _with_reason(f"{unusable.total()} of {taken} frames dropped {within}", unusable, counts)
     if _is_much(recent.odd.total(), taken):
-        return f"{recent.odd.total()} oddities of {taken} frames {within} ({_listed(recent.odd)})"
+        return _with_reason(f"{recent.odd.total()} oddities of {taken} frames {within}", recent.odd, counts)
     return ""
+
+
+def _with_reason(text: str, found: Counter[str], counts: Snapshot) -> str:
+    """Returns the text with all reasons by name, and the commonest in words as it was said last."""
+    ((reason, _),) = found.most_common(1)
+    return f"{text} ({_listed(found)}): {counts.refusals.get(reason, '')}".removesuffix(": ")
 
 
 def is_losing(counts: Snapshot) -> bool:

@@ -1,6 +1,7 @@
-"""Parameters given at start, on a command line, in a file or to a launch file: those that nothing takes are named.
+"""Parameters and names given at start, on a command line, in a file or to a launch file: the useless ones are named.
 
-rcl and launch drop them without a word.
+rcl and launch drop parameters that nothing takes without a word, and refuse names that cannot be in those of their
+parsers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.utilities import remove_ros_args
 
+from cnn_perception import topic_names
 from cnn_perception.errors import ConfigError, printable
 from cnn_perception.files import expanded
 from cnn_perception.mistaken_files import what_is_at
@@ -29,8 +31,12 @@ QOS_PREFIX = "qos_overrides."
 _MOST_NAMES = 20
 _LONGEST_NAME = 100
 """Characters of a name that are shown, and compared with others: a stranger's may be a megabyte long."""
+_LONGEST_VALUE = 200
 _VALUES = "ros__parameters"
 _PACKAGE = "cnn_perception"
+_REMAPPED = {"__ns": "namespace", "__node": "node", "__name": "node"}
+_REMAPPING = re.compile(r"(?:([^:]*):(?![/=]))?(?:ros(?:topic|service)://)?(.*?):=(.*)", re.DOTALL)
+"""Of which node, if one is named; which name; what it becomes."""
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number"}
 _NEARLY_THE_SAME = 0.85
 """From which ratio of difflib on a name is taken for another one misspelt, whatever else it begins with."""
@@ -127,6 +133,40 @@ def mistaken_files(argv: Sequence[str]) -> Iterator[str]:
             yield f"{value}: {what}"
 
 
+def refused_arguments(argv: Sequence[str]) -> Iterator[str]:
+    """Yields a line for each remapping and parameter of a command line that rcl refuses, in words of its grammar."""
+    for option, value in itertools.pairwise(_ros_arguments(argv)):
+        if option in ("-r", "--remap"):
+            reason = _why_no_remapping(value)
+        elif option in ("-p", "--param"):
+            reason = "" if ":=" in value else _written("a parameter", value, "NAME:=VALUE")
+        else:
+            continue
+        if reason:
+            yield f"{option} {printable(value[:_LONGEST_VALUE])}: {reason}"
+
+
+def _why_no_remapping(rule: str) -> str:
+    found = _REMAPPING.fullmatch(rule)
+    if found is None:
+        return _written("a remapping", rule, "NAME:=OTHER_NAME")
+    node, name, other = found.groups()
+    kinds = [] if name in _REMAPPED else [(name, "topic")]
+    kinds += [(other, _REMAPPED.get(name, "topic")), *([] if node is None else [(node, "node")])]
+    reasons = ((text, topic_names.why_no_name(text, kind)) for text, kind in kinds)
+    return next((f"{_quoted(text)} is {reason}" for text, reason in reasons if reason), "")
+
+
+def _quoted(text: str) -> str:
+    return f"'{printable(text[:_LONGEST_VALUE])}'"
+
+
+def _written(what: str, text: str, form: str) -> str:
+    name, separator, value = text.partition("=")
+    meant = f"; did you mean {printable(f'{name}:={value}'[:_LONGEST_VALUE])}?" if separator else ""
+    return f"{what} is written {form}{meant}"
+
+
 def nodes_of_file(path: Path) -> list[str]:
     """Returns the names of the nodes whose parameters a file has, wildcards as they are written.
 
@@ -214,6 +254,23 @@ def check_launch_arguments(texts: Mapping[str, str], kinds: Mapping[str, type]) 
     for name, text in texts.items():
         if text and not _is_a(kinds[name], text):
             raise ConfigError(f"argument {name} is {printable(text[:200])!r}, but {_WANTED[kinds[name]]} is wanted")
+
+
+def check_launch_names(texts: Mapping[str, str], kinds: Mapping[str, str]) -> None:
+    """Refuses arguments of a launch file that cannot be the names that they are for, with what to write.
+
+    Args:
+        texts: Their values by name; an empty one was not given.
+        kinds: Of each, as `topic_names.why_no_name` knows them.
+
+    Raises:
+        ConfigError: With the argument.
+    """
+    for name, text in texts.items():
+        # launch makes a whole namespace of a relative one, and of one that ends in a slash
+        wanted = f"/{text.removeprefix('/').removesuffix('/')}" if kinds[name] == "namespace" else text
+        if text and (reason := topic_names.why_no_name(wanted, kinds[name])):
+            raise ConfigError(f"argument {name} is {_quoted(text)}, {reason}")
 
 
 def _is_a(kind: type, text: str) -> bool:

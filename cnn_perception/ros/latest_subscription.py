@@ -11,7 +11,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -157,7 +157,8 @@ class LatestSubscription(Generic[MessageT]):
         self._losses = _Losses(self._subscription)
         self._before: Any = None  # the subscription that this one is to replace, until its first message
         self._latest = (b"", 0)  # publisher and sequence number of the latest message
-        self._numbers: dict[bytes, int] = {}  # the latest of each publisher: what one keeps comes once more
+        # The latest of each publisher: what one keeps comes once more. Without numbers, how many came, under b"".
+        self._numbers: dict[bytes, int] = {}
         self._is_numbered = True  # as long as no message without a number has come
         self._latest_sent_ns = 0
         self._lost = 0  # messages that are left out of the numbers still to come
@@ -287,7 +288,7 @@ class LatestSubscription(Generic[MessageT]):
         return newest
 
     def _is_new(self, info: Mapping[str, Any]) -> bool:
-        """Counts what is left out before a message; returns False if the subscription before has had it already."""
+        """Counts what is left out before a message; returns False if it has come already, as what is kept may."""
         number = info.get("publication_sequence_number")
         publisher = info.get("publisher_gid")
         self._is_numbered = number is not None
@@ -295,8 +296,11 @@ class LatestSubscription(Generic[MessageT]):
             return self._is_sent_later(int(info.get("source_timestamp") or 0))
         if publisher is None and self._node.count_publishers(self.topic) > 1:
             return True
-        publisher_id = b"" if publisher is None else bytes(publisher["data"])
-        if self._before is not None and number <= self._numbers.get(publisher_id, 0):
+        publisher_id = b"" if publisher is None else _as_id(publisher["data"])
+        # What is kept comes once more with each new subscription, perhaps after another publisher's message. Who has no
+        # id may be one that was started again, whose numbers begin anew.
+        may_come_again = bool(publisher_id) or self._before is not None
+        if may_come_again and number <= self._numbers.get(publisher_id, -1):
             return False
         self._numbers.pop(publisher_id, None)
         self._numbers[publisher_id] = number
@@ -316,6 +320,7 @@ class LatestSubscription(Generic[MessageT]):
         if sent_ns and self._before is not None and sent_ns <= self._latest_sent_ns:
             return False
         self._latest_sent_ns = sent_ns
+        self._numbers[b""] = self._numbers.get(b"", 0) + 1
         return True
 
     def _count_left_out(self, count: int) -> None:
@@ -344,6 +349,20 @@ class LatestSubscription(Generic[MessageT]):
     @property
     def _wanted_qos(self) -> QoSProfile:
         return IMAGE_QOS if self._is_fitted else self._subscription.qos_profile
+
+    def sent_once(self) -> str:
+        """Returns which nodes publish the topic, where each has sent one message in all and keeps it; otherwise ''.
+
+        These are silent by their nature, as who publishes a map or a test picture: a stream has sent more.
+        """
+        found = [one for one in self.publishers() if one.topic_type == self.type_name]
+        for one in found:
+            number = self._numbers.get(_as_id(one.endpoint_gid))
+            if number is None and len(found) == 1:  # where messages have no number, or no publisher
+                number = self._numbers.get(b"")
+            if number != 1 or one.qos_profile.durability != DurabilityPolicy.TRANSIENT_LOCAL:
+                return ""
+        return ", ".join(sorted(topics.node_of(one) for one in found))
 
     def mixed(self, now_s: float) -> str:
         """Says that several publish the topic, whose messages are mixed, and what to do; empty where it is one.
@@ -387,6 +406,11 @@ def fitting_policies(node: Node, name: str, type_name: str) -> _Policies | None:
     if offers == {_LATCHED}:
         return _LATCHED
     return _RELIABLE if {reliability for reliability, _ in offers} == {ReliabilityPolicy.RELIABLE} else _UNLATCHED
+
+
+def _as_id(gid: Iterable[int]) -> bytes:
+    """Returns who a publisher is: some distributions fill one of the two places where it stands up with zeros."""
+    return bytes(gid).rstrip(b"\0")
 
 
 def _policies(qos: QoSProfile) -> _Policies:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -32,7 +33,7 @@ from cnn_perception.errors import (
     with_kind,
 )
 from cnn_perception.ros import transport
-from cnn_perception.ros.given_parameters import mistaken_files
+from cnn_perception.ros.given_parameters import mistaken_files, refused_arguments
 from cnn_perception.ros.heartbeat import Heartbeat
 from cnn_perception.ros.parameter_requests import refuse_unreadable
 from cnn_perception.ros.supervised_executor import SupervisedExecutor
@@ -300,11 +301,16 @@ def _initialise(argv: Sequence[str] | None) -> None:
     domain = os.environ.get("ROS_DOMAIN_ID", "")
     if domain and not (domain.isdecimal() and int(domain) <= transport.LARGEST_DOMAIN):
         raise ConfigError(f"ROS_DOMAIN_ID is {domain[:40]!r}; set it to 0 to {transport.LARGEST_DOMAIN}, or not at all")
-    for told in mistaken_files(sys.argv if argv is None else argv):  # of which rcl reads some as no parameters at all
+    words = sys.argv if argv is None else argv
+    # Of mistaken files rcl reads some as no parameters at all; its words for the rest are those of its parser.
+    for told in itertools.chain(mistaken_files(words), refused_arguments(words)):
         raise ConfigError(told)
     try:
         rclpy.init(args=None if argv is None else [sys.argv[0], *argv])
-    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError, UnicodeEncodeError) as error:
+    except rclpy_implementation.UnknownROSArgsError as error:
+        ways = "parameters are given as -p NAME:=VALUE, remappings as -r NAME:=OTHER_NAME"
+        raise ConfigError(f"unknown after --ros-args: {one_line(error)}; {ways}") from None
+    except (rclpy_implementation.RCLError, UnicodeEncodeError) as error:
         reason = one_line(error).partition(", at /")[0]
         raise ConfigError(f"ROS cannot be started with these arguments and this environment: {reason}") from None
 

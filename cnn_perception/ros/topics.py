@@ -23,7 +23,8 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from cnn_perception.errors import ConfigError, one_line
 from cnn_perception.image.messages import way_out
-from cnn_perception.topic_names import COMPRESSED, below, camera_info_beside, without_transport
+from cnn_perception.ros.parameter_types import shown
+from cnn_perception.topic_names import COMPRESSED, below, camera_info_beside, name_to_write, without_transport
 
 _TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd", "draco", "avif", "foxglove")
 """Under whose names image_transport publishes the images of a base topic."""
@@ -56,7 +57,8 @@ def expanded(node: Node, name: str, parameter: str, kind: str = "parameter") -> 
     except (NameValidationException, rclpy_implementation.RCLError) as error:
         if not node.context.ok():
             raise  # no error: a signal came meanwhile
-        raise ConfigError(f"{kind} {parameter} is {name!r}, which names no topic: {_reason(error)}") from error
+        text = f"{kind} {parameter} is {shown(name)}, which names no topic: {name_to_write(name, 'topic')}"
+        raise ConfigError(text) from error
 
 
 def remapping_without_effect(node: Node, name: str, used: Sequence[str], parameters: Sequence[str]) -> str:

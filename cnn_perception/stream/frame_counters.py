@@ -90,7 +90,7 @@ class Snapshot:
         recent: What happened in the last `recent_s` seconds.
         recent_s: At most about `RECENT_S`; longer where snapshots are rarer than that.
         newly_broken: Frames that met a defect of this package since the previous snapshot.
-        refusals: In words, why a frame was dropped last, for each reason.
+        refusals: In words, why a frame was dropped last, for each reason, and what was odd last, for each kind.
         percentiles_ms: (p50, p95) of every stage over the latest frames, milliseconds.
     """
 
@@ -158,10 +158,11 @@ class FrameCounters:
             self._refusals[reason] = text
             return self._dropped[reason]
 
-    def note(self, oddity: str, harmless: bool = False) -> int:
-        """Notes that a frame had a strange stamp or picture; returns how many had it in this way."""
+    def note(self, oddity: str, harmless: bool = False, text: str = "") -> int:
+        """Notes that a frame had a strange stamp or picture, in words, too; returns how many had it in this way."""
         with self._lock:
             self._oddities[oddity] += 1
+            self._refusals[oddity] = text
             if harmless:
                 self._harmless[oddity] += 1
             return self._oddities[oddity]

@@ -81,6 +81,48 @@ def frames(ages_s: Sequence[float], message: Image | None = None, **more: Any) -
     return ReceivedFrames("/front/image_raw", **settings)
 
 
+@pytest.mark.parametrize("ahead_s", [-3600.0, -0.5, 0.0, 0.5, 3600.0])  # the sender's clock
+@pytest.mark.parametrize(
+    ("sent_s", "subscribed_s", "kept"),
+    [
+        ([1.0], 5.0, 1),
+        ([1.0, 1.1, 1.2], 5.0, 3),
+        ([1.0, 1.1, 1.2, 5.4, 5.5], 5.25, 3),
+        ([4.0, 6.0, 8.0], 5.0, 1),
+        ([4.97, 5.0, 5.03, 5.06, 5.1], 4.98, 1),
+    ],
+)
+def test_what_was_kept_is_told_from_what_is_published_whatever_the_senders_clock_says(
+    sent_s: list[float], subscribed_s: float, kept: int, ahead_s: float
+):
+    found = topic_checks.KeptMessages()
+    told = []
+    for number, second in enumerate(sent_s):
+        received_s = max(second, subscribed_s + number * 1e-3) + 2e-3
+        info = {
+            "received_timestamp": round(received_s * 1e9),
+            "source_timestamp": round((second + ahead_s + 4000.0) * 1e9),
+            "publisher_gid": {"data": b"camera"},
+        }
+        told.append(found.has(info))
+    assert told == [True] * kept + [False] * (len(sent_s) - kept)
+
+
+def of_part(binning: int = 0, roi: tuple[int, int] = (0, 0), model: str = "plumb_bob") -> Any:
+    """A calibration of 160x96 whose images show a part of the sensor, or bin it."""
+    info = calibration(160, 96)
+    info.binning_x = info.binning_y = binning
+    info.roi.width, info.roi.height = roi
+    info.distortion_model = model
+    return info
+
+
+def off_centre(u: float, v: float) -> Any:
+    info = calibration()
+    info.k[2], info.k[5] = u, v
+    return info
+
+
 @pytest.mark.parametrize(
     ("received", "said"),
     [
@@ -97,8 +139,20 @@ def frames(ages_s: Sequence[float], message: Image | None = None, **more: Any) -
         (frames([-3.0, -3.1], invalid=[3 * 10**9]), "stamp_invalid in 1 of 2: nanosec of the stamp is 3000000000"),
         (frames([0.01] * 10, sent=40), "warn  frames of /front/image_raw: 30 of 40 that were sent did not arrive"),
         (frames([0.01], camera_info=None), "warn  topic /front/camera_info: nothing arrives"),
-        (frames([0.01], camera_info=calibration(focal=0)), "warn  topic /front/camera_info: the camera is not calib"),
-        (frames([0.01], camera_info=calibration(640, 480)), "is for 640x480, the images have 80x48"),
+        (
+            frames([0.01], camera_info=calibration(focal=0)),
+            "warn  topic /front/camera_info: camera_info is uncalibrated (K is",
+        ),
+        (frames([0.01], camera_info=calibration(640, 480)), "is for images of 640x480, these have 80x48"),
+        (frames([0.01], camera_info=of_part(binning=2)), "ok    topic /front/camera_info: calibrated"),
+        (frames([0.01], camera_info=of_part(roi=(80, 48))), "ok    topic /front/camera_info: calibrated"),
+        (frames([0.01], camera_info=of_part(roi=(96, 48))), "is for images of 96x48, these have 80x48"),
+        (frames([0.01], camera_info=of_part()), "is for images of 160x96, these have 80x48"),
+        (frames([0.01], camera_info=of_part(binning=2, model="mei")), "distortion_model 'mei' is not known"),
+        (
+            frames([0.01], camera_info=off_centre(32.0, 19.0)),
+            "warn  topic /front/camera_info: camera_info: K has its principal point at (32, 19), the middle of images",
+        ),
         (
             frames([0.01], picture(frame_id="link"), camera_info=calibration(frame_id="optical")),
             "warn  topic /front/camera_info: is in the frame 'optical', the images are in 'link': there are no rays",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_images import blob
 
 from cnn_perception.errors import ConfigError
-from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified
+from cnn_perception.geometry.camera_model import CameraModel, differs_once_rectified, doubt_of_size
 
 WIDTH, HEIGHT = 640, 480
 K = (500.0, 0.0, 330.0, 0.0, 480.0, 235.0, 0.0, 0.0, 1.0)
@@ -341,6 +341,35 @@ def test_a_camera_info_that_is_no_use_is_refused_in_one_line(fields, text):
     assert message.startswith("front/camera_info")
     assert len(message) < 400
     assert "\n" not in message
+
+
+# Of common sizes, those whose matrix another one may be published with: resized, or cut to another shape.
+@pytest.mark.parametrize(
+    ("calibrated", "published"),
+    [
+        ((640, 480), (800, 600)),
+        ((1600, 900), (1920, 1080)),
+        ((1600, 900), (1280, 720)),
+        ((640, 480), (640, 360)),
+        ((1280, 720), (1280, 960)),
+        ((1280, 720), (960, 720)),
+    ],
+)
+def test_a_matrix_of_images_nearly_as_large_is_told_and_the_right_one_is_not(calibrated, published):
+    focal = 0.8 * calibrated[0]
+    k = (focal, 0.0, calibrated[0] / 2.0 + 3.0, 0.0, focal, calibrated[1] / 2.0 - 2.0, 0.0, 0.0, 1.0)
+    told = doubt_of_size(camera_info(k=k, width=published[0], height=published[1]), "front/camera_info")
+    assert told.startswith("front/camera_info: K has its principal point at (")
+    assert f"images of about {calibrated[0] + 6}x{calibrated[1] - 4}, but" in told
+    assert f"said to be of {published[0]}x{published[1]}: " in told
+    assert doubt_of_size(camera_info(k=k, width=calibrated[0], height=calibrated[1]), "front/camera_info") == ""
+
+
+# Of 640x480: centres that lenses of real cameras have, as published calibrations show.
+@pytest.mark.parametrize("centre", [(320.5, 240.5), (303.0, 215.0), (355.0, 281.0), (339.0, 260.0), (256.0, 250.0)])
+def test_a_lens_that_is_a_little_beside_the_middle_raises_no_doubt(centre):
+    k = (500.0, 0.0, centre[0], 0.0, 500.0, centre[1], 0.0, 0.0, 1.0)
+    assert doubt_of_size(camera_info(k=k), "front/camera_info") == ""
 
 
 def test_square_images_have_rays_though_the_column_and_row_of_the_centre_could_be_exchanged():

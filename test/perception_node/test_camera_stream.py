@@ -179,7 +179,7 @@ def test_images_and_the_camera_info_beside_them_are_subscribed(settings: dict[st
 
 def test_name_that_is_none_is_refused_with_the_cameras_parameter():
     bench = Bench("front", image_topic="/cam/image raw")
-    with pytest.raises(ConfigError, match=r"^parameter front\.image_topic is '/cam/image raw', .*: no blanks$"):
+    with pytest.raises(ConfigError, match=r"^parameter front\.image_topic is '/cam/image raw', .*: it has letters, "):
         bench.camera.subscribe()
     assert bench.node.topics == {}
 
@@ -361,6 +361,8 @@ def test_silence_names_who_has_stopped():
     bench = Bench()
     bench.camera.subscribe()
     bench.node.infos = [publisher()]
+    assert bench.silence(3.1).endswith("(sensor_msgs/msg/Image, RELIABLE, VOLATILE); it has sent none yet")
+    bench.camera.counters.receive(0.0)
     assert bench.silence(3.1).endswith("(sensor_msgs/msg/Image, RELIABLE, VOLATILE); it has stopped")
 
 
@@ -369,7 +371,7 @@ def test_silence_of_a_best_effort_camera_may_be_that_all_is_lost_and_names_both_
     bench.node.infos = [publisher(reliability=BEST_EFFORT)]
     bench.camera.subscribe()
     text = bench.silence(3.1)
-    assert "it has stopped, or all of its frames are lost: the camera offers best effort; have it publish" in text
+    assert "it has sent none yet, or all of its frames are lost: the camera offers best effort; have it publish" in text
     assert text.endswith(f"launch/fastdds.xml ({profile_variable(os.environ)})")
 
 
@@ -556,6 +558,19 @@ def in_rectified_image(ray: np.ndarray) -> np.ndarray:
     """The same, by P and nothing else."""
     u, v, w = DISTORTED.p.reshape(3, 4) @ np.append(ray, 0.0)
     return np.array([u / w, v / w])
+
+
+@pytest.mark.parametrize("is_rectified", [False, True])
+def test_rays_of_a_matrix_that_may_be_of_another_size_are_told_and_doubted_once(model: ActiveModel, is_rectified: bool):
+    """P, which rectified images have, may have its centre elsewhere."""
+    info = copy.deepcopy(DISTORTED)
+    info.k = [80.0, 0.0, 31.5, 0.0, 80.0, 18.5, 0.0, 0.0, 1.0]  # of 64x38
+    bench = Bench(image_topic="images", rectified=is_rectified)
+    shown(bench, model, info, frames=3)
+    assert bench.outputs.published == ["results", "rays"] * 3
+    told = [text for key, text in bench.warned if key == " calibration"]
+    assert len(told) == (0 if is_rectified else 1)
+    assert all("/robot/camera_info: K has its principal point at (31.5, 18.5)" in text for text in told)
 
 
 @pytest.mark.parametrize("topic", ["image_rect", "/left/image_rect_color", "/zed/rect/image"])

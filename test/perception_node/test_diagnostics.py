@@ -124,6 +124,33 @@ SIX_BAD = Counter({"encoding": 4, "size": 2})
         ({"silence_s": 3.0}, OK, "25.0 frames/s answered"),
         ({"silence_s": 3.25}, ERROR, "no image for 3.2 s"),
         ({"silence_s": 3.25, "silence": "nobody publishes it"}, ERROR, "no image for 3.2 s: nobody publishes it"),
+        (
+            {"silence_s": 3.25, "kept_by": "/cam"},
+            OK,
+            "the one picture that /cam has published, and keeps, was answered",
+        ),
+        (
+            {"silence_s": 3.25, "kept_by": "/cam", "total": Tally(received=1), "is_wanted": False},
+            OK,
+            "the one picture that /cam has published came while nobody wanted an answer; publish it again",
+        ),
+        (
+            {"silence_s": 3.25, "kept_by": "/cam", "total": Tally(received=1)},
+            WARN,
+            "the one picture that /cam has published came while nobody wanted an answer; publish it again",
+        ),
+        (
+            {
+                "silence_s": 3.25,
+                "kept_by": "/cam",
+                "total": Tally(received=1, dropped=Counter({"size": 1})),
+                "refusals": {"size": "too small"},
+            },
+            WARN,
+            "the one picture that /cam has published was dropped (size): too small",
+        ),
+        ({"silence_s": 3.25, "kept_by": "/cam", "mixed": "2 at once"}, WARN, "2 at once"),
+        ({"silence_s": 2.0, "kept_by": "/cam"}, OK, "25.0 frames/s answered"),
         ({"stalled": "inference for 2.0 s"}, ERROR, "no frame is answered: inference for 2.0 s"),
         ({"mixed": "2 publishers at once"}, WARN, "2 publishers at once"),
         ({"mixed": "2 publishers at once", "recent": recently(lost=10)}, WARN, "2 publishers at once"),
@@ -148,6 +175,14 @@ SIX_BAD = Counter({"encoding": 4, "size": 2})
             },
             WARN,
             "7 oddities of 100 frames in the last 10 s (clock_back, stamp_zero)",
+        ),
+        (
+            {
+                "recent": recently(oddities=Counter({"stamp_zero": 3, "clock_zero": 4})),
+                "refusals": {"clock_zero": "nobody publishes /clock", "stamp_zero": "no stamp"},
+            },
+            WARN,
+            "7 oddities of 100 frames in the last 10 s (clock_zero, stamp_zero): nobody publishes /clock",
         ),
         ({"drift": dataclasses.replace(DRIFT, warnings=("too dark", "unsure"))}, WARN, "too dark; unsure"),
         ({"drift": None}, OK, "25.0 frames/s answered"),

@@ -135,6 +135,13 @@ def test_missing_model_is_the_exit_code_of_the_launch(prefix: Path, tmp_path: Pa
         ("perception.launch.py", "params_file:=gone.yaml", "argument params_file is 'gone.yaml': there is no such"),
         ("perception.launch.py", "respawn_delay:=soon", "argument respawn_delay is 'soon', but a number is wanted"),
         ("perception.launch.py", "use_sim_time:=maybe", "argument use_sim_time is 'maybe', but true or false"),
+        ("perception.launch.py", "image:=cam/", "argument image is 'cam/', no name of a topic: write cam"),
+        ("regions.launch.py", "image:=a//b", "argument image is 'a//b', no name of a topic: write a/b"),
+        ("demo.launch.py", "image:=a b", "argument image is 'a b', no name of a topic: it has letters"),
+        ("perception.launch.py", "name:=a/b", "argument name is 'a/b', no name of a node: it has letters"),
+        ("perception.launch.py", "namespace:=1x", "argument namespace is '1x', no name of a namespace: it begins"),
+        ("follow.launch.py", "results:=/front/", "argument results is '/front/', no name of a topic: write /front"),
+        ("dashboard.launch.py", "namespace:=a//b", "argument namespace is 'a//b', no name of a namespace: write /a/b"),
         ("demo.launch.py", "width:=wide", "argument width is 'wide', but a whole number is wanted"),
         ("dashboard.launch.py", "port:=some", "argument port is 'some', but a whole number is wanted"),
         ("diagnostics.launch.py", "params_file:=gone.yaml", "argument params_file is 'gone.yaml': there is no such"),
@@ -183,7 +190,7 @@ def test_viewer_that_is_not_installed_is_said_with_what_to_install_and_the_node_
     log = tmp_path / "log"
     with participant(domain) as ros, launched(prefix, domain, log, "perception.launch.py", *given):
         answer = ros.call(GetState, "/perception_node/get_state", GetState.Request())
-        assert answer.current_state.label in ("unconfigured", "inactive", "active")
+        assert answer.current_state.label in ("unconfigured", "configuring", "inactive", "activating", "active")
     said = [line for line in log.read_text().splitlines() if "foxglove_bridge" in line]
     assert [line.partition("viewer:=")[2] for line in said] == [
         "foxglove: foxglove_bridge is not installed: sudo apt install ros-$ROS_DISTRO-foxglove-bridge"

@@ -15,6 +15,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 import rclpy
 from rclpy.context import Context
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from ros import new_domain
 
@@ -26,6 +27,7 @@ from cnn_perception.ros.given_parameters import (
     matches,
     nearest,
     nodes_of_file,
+    refused_arguments,
     seconds_of_argument,
     unused_launch_arguments,
     unused_of_command_line,
@@ -34,6 +36,26 @@ from cnn_perception.ros.given_parameters import (
 NODES = ["/node", "/a/node", "/a/b/node"]
 KEYS = ["/**", "/*", "**", "*", "/node", "node", "/a/node", "a/node", "/*/node", "/**/node", "/a/*", "/a/**", "/b/node"]
 KEYS += ["/**/a/**", "/*/*", "a/**/node", "/nod", "/nodes"]
+NAMES = [
+    "cam",
+    "/a/b_/_1",
+    "_",
+    "~/a",
+    "cam/",
+    "/a/",
+    "a//b",
+    "1a",
+    "a/1b",
+    "a b",
+    "a__b",
+    "",
+    "/",
+    "~",
+    "~a",
+    "{x",
+    "{x}",
+    "\u00e4",
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +96,53 @@ def test_a_name_of_a_file_means_the_nodes_that_rcl_gives_its_parameters(
     assert any(matches(name, node_name) for name in nodes_of_file(path)) == expected
     argv = ["program", "--ros-args", "--params-file", str(path)]
     assert bool(list(unused_of_command_line(node_name, argv))) != expected
+
+
+RULES = [f"image_raw:={name}" for name in NAMES]
+RULES += [f"{name}:=other" for name in NAMES]
+RULES += [f"__node:={name}" for name in NAMES]
+RULES += [f"__ns:={name}" for name in NAMES if name != "/a/"]  # of which rcl makes an error of every node
+RULES += [f"{name}:image_raw:=other" for name in NAMES]
+RULES += ["image_raw", "image_raw=cam", "", "rostopic://image_raw:=cam", "node:rosservice://image_raw:=cam"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_remapping_is_refused_in_one_line_where_rcl_refuses_it(rule: str):
+    words = ["--ros-args", "-r", rule]
+    context = Context()
+    try:
+        rclpy.init(args=["program", *words], context=context)
+        is_taken = True
+        rclpy.shutdown(context=context)
+    except rclpy_implementation.RCLError:
+        is_taken = False
+    told = list(refused_arguments(["program", *words]))
+    assert (told == []) == is_taken
+    assert all(line.startswith(f"-r {rule}: ") for line in told)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["-r", "image_raw:=cam/"], "'cam/' is no name of a topic: write cam"),
+        (["--remap", "image_raw:=/a//b/"], "'/a//b/' is no name of a topic: write /a/b"),
+        (["-r", "image_raw:= cam "], "' cam ' is no name of a topic: write cam"),
+        (["-r", "node:image_raw:=1cam"], "'1cam' is no name of a topic: it has letters, digits and _"),
+        (["-r", "/image_raw/:=cam"], "'/image_raw/' is no name of a topic: write /image_raw"),
+        (["-r", "__ns:=robot1"], "'robot1' is no name of a namespace: write /robot1"),
+        (["-r", "__ns:=/a/"], "'/a/' is no name of a namespace: write /a"),
+        (["-r", "__node:=a/b"], "'a/b' is no name of a node: it has"),
+        (["-r", "a b:image_raw:=cam"], "'a b' is no name of a node: it has"),
+        (["-r", "image_raw=cam"], "NAME:=OTHER_NAME; did you mean image_raw:=cam?"),
+        (["-p", "model=a.onnx"], "NAME:=VALUE; did you mean model:=a.onnx?"),
+        (["-p", "model"], "a parameter is written NAME:=VALUE"),
+    ],
+)
+def test_what_is_to_be_written_in_place_of_a_refused_argument_is_said(words: list[str], meant: str):
+    (line,) = refused_arguments(["program", "--ros-args", *words])
+    assert line.startswith(f"{words[0]} {words[1]}: ")
+    assert meant in line
+    assert list(refused_arguments(["program", *words])) == []  # of the program, not of ROS
 
 
 @pytest.mark.parametrize("node_name", NODES)

@@ -192,6 +192,10 @@ def test_picture_that_one_publisher_keeps_is_no_news_once_another_has_gone():
     assert bench.subscription.take() is None
     new.queue += [("kept", 3)]
     assert bench.subscription.take() == "kept3"
+    new.queue += [("kept", 3)]  # which may come later than a message of another publisher
+    assert bench.subscription.take() is None
+    new.queue += [("restarted", 1)]
+    assert bench.subscription.take() == "restarted1"
 
 
 def test_publishers_that_are_gone_change_nothing():

@@ -222,6 +222,23 @@ def test_environment_in_which_ros_cannot_start_is_one_line(name: str, value: str
     assert told in line
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-r", "image_raw:=cam/"], "-r image_raw:=cam/: 'cam/' is no name of a topic: write cam"),
+        (["-r", "__ns:=/a/"], "-r __ns:=/a/: '/a/' is no name of a namespace: write /a"),
+        (["-p", "model=a"], "-p model=a: a parameter is written NAME:=VALUE; did you mean model:=a?"),
+        (["image_raw:=cam"], "unknown after --ros-args: ['image_raw:=cam']; parameters are given as -p"),
+    ],
+)
+def test_arguments_with_which_ros_cannot_start_are_one_line_that_says_what_to_write(words: list[str], told: str):
+    code = "import sys; from cnn_perception.ros import process; sys.exit(process.run(None, None, sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, "--ros-args", *words], stderr=subprocess.PIPE, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(f"error: {told}")
+
+
 def test_defect_in_clean_up_is_a_traceback_and_one_line():
     code, text = said(start("lambda node: 0", "broken"))
     assert code == 1

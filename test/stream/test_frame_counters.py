@@ -123,6 +123,9 @@ def test_harmless_oddities_are_counted_but_no_cause_for_alarm():
     assert counters.note("jpeg_warning", harmless=True) == 1
     assert counters.note("stamp_zero") == 1
     assert counters.note("jpeg_warning", harmless=True) == 2
-    recent = counters.snapshot(1.0).recent
-    assert recent.oddities == {"jpeg_warning": 2, "stamp_zero": 1}
-    assert recent.odd == {"stamp_zero": 1}
+    assert counters.note("stamp_clock", text="of another clock") == 1
+    snapshot = counters.snapshot(1.0)
+    recent = snapshot.recent
+    assert snapshot.refusals["stamp_clock"] == "of another clock"
+    assert recent.oddities == {"jpeg_warning": 2, "stamp_zero": 1, "stamp_clock": 1}
+    assert recent.odd == {"stamp_zero": 1, "stamp_clock": 1}

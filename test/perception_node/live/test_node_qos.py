@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Vector3Stamped
 from perception import LATCHED, NODE, camera_of, diagnosis, image, picture, stamp, value, wait_until
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -170,6 +170,29 @@ def test_a_picture_published_once_before_the_node_is_answered_once(kind: type[An
 
             ros.wait_for(is_answered, "the answer to one that keeps nothing")
         assert [answer.header.stamp.sec for answer in answers].count(7) == 1
+
+
+def test_who_publishes_one_picture_and_keeps_it_has_not_stopped_until_it_is_a_stream(tmp_path: Path):
+    domain, model = new_domain(), write_tiny_model(tmp_path / "tiny.onnx")
+    settings = ("-p", "image_timeout_s:=1.0")
+    with participant(domain) as ros:
+        answers = ros.collect(Classification, f"{NODE}/classification")
+        arrays = ros.collect(DiagnosticArray, "/diagnostics")
+
+        def said() -> list[tuple[bytes, str]]:
+            statuses = (status for array in arrays for status in array.status if status.name == f"{NODE}: camera")
+            return [(status.level, status.message) for status in statuses]
+
+        picture = ros.node.create_publisher(Image, "/image_raw", LATCHED)
+        picture.publish(image((7, 0), RED_FIELD))
+        with running("perception_node", domain, tmp_path / "log.txt", *settings, model=model) as node:
+            ros.wait_for(lambda: any("and keeps, was answered" in text for _, text in said()), "the silence to be told")
+            assert said()[-1][0] == DiagnosticStatus.OK
+            assert "it has stopped" not in f"{node.log}{said()}"
+            picture.publish(image((8, 0), RED_FIELD))
+            ros.wait_for(lambda: said()[-1][1].endswith("; it has stopped"), "the end of the stream to be told")
+            assert said()[-1][0] == DiagnosticStatus.ERROR
+        assert len(answers) == 2
 
 
 def test_a_calibration_published_once_before_the_node_gives_rays_and_so_do_those_that_follow(tmp_path: Path):

@@ -34,5 +34,6 @@ def picture(encoding: str = "rgb8", frame_id: str = "camera", second: int | None
 
 def calibration(width: int = 80, height: int = 48, focal: float = 100.0, frame_id: str = "camera") -> CameraInfo:
     k = [focal, 0.0, width / 2, 0.0, focal, height / 2, 0.0, 0.0, 1.0] if focal else [0.0] * 9
+    p = [*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0]
     header = Header(frame_id=frame_id)
-    return CameraInfo(header=header, width=width, height=height, k=k, distortion_model="plumb_bob")
+    return CameraInfo(header=header, width=width, height=height, k=k, p=p, distortion_model="plumb_bob")
