@@ -20,6 +20,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
@@ -90,6 +94,10 @@ _ANYBODYS_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
 """Everybody may put links and pipes into that folder."""
 _STARTING_S = 10.0
 """After so long a process that is starting holds its lock."""
+_FAREWELL_S = 1.0
+"""A node that has ended is known for no longer, but one that was killed, of which nothing more is told."""
+_REST_S = 0.1
+"""So long after its name is gone all is told of a node that has ended, on a busy machine, too."""
 
 
 def named(name: str) -> Middleware:
@@ -219,6 +227,21 @@ def remove_leftovers(folder: Path) -> list[str]:
             lock.unlink()
             removed.append(segment.name)
     return removed
+
+
+def let_ended_nodes_go(node: Node) -> None:
+    """Waits until all is told of nodes that have just ended, so that this one can be destroyed and its process go on.
+
+    Fast DDS, as the wheels have it, waits for ever where a participant is destroyed in the moment in which it is told
+    that another one appears or ends, and rclpy keeps Python's lock meanwhile. Source: eProsima/Fast-DDS#6513.
+
+    Args:
+        node: The last one of its domain, but for killed ones; where others run it waits for a second, and in vain.
+    """
+    until_s = time.monotonic() + _FAREWELL_S
+    while len(node.get_node_names()) > 1 and time.monotonic() < until_s:
+        time.sleep(_REST_S)
+    time.sleep(_REST_S)
 
 
 def return_memory() -> None:

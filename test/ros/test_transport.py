@@ -9,7 +9,10 @@ import fcntl
 import importlib.metadata
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -146,3 +149,29 @@ def test_shared_memory_of_ended_processes_is_removed_and_no_other(tmp_path: Path
 
 def test_where_there_is_no_shared_memory_nothing_is_removed(tmp_path: Path):
     assert transport.remove_leftovers(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("known", "waits_s"),
+    [
+        (lambda now_s: ["test"], (0.0, 0.2)),
+        (lambda now_s: ["test", "node"] if now_s < 0.5 else ["test"], (0.5, 0.8)),
+        (lambda now_s: ["test", "node"], (1.0, 1.3)),  # it was killed: nobody has said that it is gone
+    ],
+)
+def test_a_participant_is_left_when_it_is_alone_and_nothing_more_is_told_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, known: Callable[[float], list[str]], waits_s: tuple[float, float]
+):
+    told: list[tuple[float, list[str]]] = []
+    clock = SimpleNamespace(now_s=0.0, monotonic=lambda: clock.now_s)
+    clock.sleep = lambda s: setattr(clock, "now_s", clock.now_s + s)
+    monkeypatch.setattr(transport, "time", clock)
+
+    def names() -> list[str]:
+        told.append((clock.now_s, known(clock.now_s)))
+        return told[-1][1]
+
+    node: Any = SimpleNamespace(get_node_names=names)
+    transport.let_ended_nodes_go(node)
+    assert waits_s[0] <= clock.now_s <= waits_s[1]
+    assert clock.now_s > told[-1][0]  # a while after the last news
