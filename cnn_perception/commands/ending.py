@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -91,6 +93,52 @@ def end_at_once(code: int, error: str = "") -> NoReturn:
             tell(Done(code, error=error))
     finally:
         os._exit(code)
+
+
+_SIGEV_THREAD = 2
+"""Source: glibc and musl, signal.h."""
+
+
+class _Sigevent(ctypes.Structure):
+    """`struct sigevent` of glibc and musl, which says what a timer calls, with which number."""
+
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signal", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("function", ctypes.c_void_p),
+        ("attributes", ctypes.c_void_p),
+        ("padding", ctypes.c_int * 8),
+    )
+
+
+class _Itimerspec(ctypes.Structure):
+    _fields_ = (
+        ("every_s", ctypes.c_long),
+        ("every_ns", ctypes.c_long),
+        ("first_s", ctypes.c_long),
+        ("first_ns", ctypes.c_long),
+    )
+
+
+def end_after(seconds: float, code: int) -> None:
+    """Ends this process after so many seconds, if it is still there, although a thread keeps Python's lock for ever.
+
+    Then no thread of Python comes to do that, nor a handler of a signal: a timer of the C library calls its `_exit`.
+    Nothing is cleaned up or said. Without effect where the C library has no such timers.
+
+    Args:
+        seconds: From now on.
+        code: The exit code.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "timer_create"):  # macOS, and glibc before 2.34, which has them in another library
+        return
+    event = _Sigevent(value=code, notify=_SIGEV_THREAD, function=ctypes.cast(libc._exit, ctypes.c_void_p).value)
+    timer = ctypes.c_void_p()
+    if libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)) == 0:
+        when = _Itimerspec(first_s=int(seconds), first_ns=int(seconds % 1 * 1e9))
+        libc.timer_settime(timer, 0, ctypes.byref(when), None)
 
 
 def there(folder: Path, *names: str) -> list[Path]:

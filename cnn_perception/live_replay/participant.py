@@ -25,6 +25,7 @@ from cnn_perception.bag.offered_qos import OfferedQos
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import nanoseconds
 from cnn_perception.live_replay.accounts import NodeCounts
+from cnn_perception.ros import transport
 from cnn_perception.stream.frame_counters import STAGE_KEY
 
 _POLL_S = 0.05
@@ -84,9 +85,10 @@ class Participant:
         self._thread.start()
 
     def close(self) -> None:
-        """Leaves the domain."""
+        """Leaves the domain, as the last one: the node has ended."""
         self._executor.shutdown()
         self._thread.join()
+        transport.let_ended_nodes_go(self.node)
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 

@@ -21,7 +21,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
-from cnn_perception.commands import Done, end_at_once
+from cnn_perception.commands import Done, end_after, end_at_once
 from cnn_perception.errors import (
     EXIT_BAD_INPUT,
     EXIT_DEFECT,
@@ -53,6 +53,8 @@ _POLL_S = 0.2
 """How often the main thread sees whether the process should end."""
 _GRACE_S = 1.5
 """What is still busy this long after a signal or a defect, such as a model, is left: a robot waits two seconds."""
+_HELD_S = 1.0
+"""How much later the process ends where clean-up keeps Python's lock, so that the thread which ends it cannot run."""
 _LAST_WORD_S = 0.2
 """How long the reason may take to be said at the very end, where whoever met it has not come so far."""
 _LAST_CALLBACKS_S = 0.5
@@ -221,6 +223,9 @@ def _made(make_node: Callable[[Shutdown], NodeT], shutdown: Shutdown) -> NodeT:
 
 def _clean_up(node: Node | None, shutdown: Shutdown) -> None:
     shutdown.begin(shutdown.code)
+    # Fast DDS, as the wheels have it, may wait for ever in there while another node appears or ends, as after Ctrl-C of
+    # a launch file, and rclpy does not give Python's lock away meanwhile. Source: eProsima/Fast-DDS#6513.
+    end_after(_GRACE_S + _HELD_S, shutdown.code)
     try:
         if node is not None:
             node.destroy_node()

@@ -20,6 +20,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
@@ -90,6 +94,11 @@ _ANYBODYS_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
 """Everybody may put links and pipes into that folder."""
 _STARTING_S = 10.0
 """After so long a process that is starting holds its lock."""
+_FAREWELL_S = 2.0
+"""What a node that has ended had is known for no longer, unless it was killed: then nothing more is told of it."""
+_GUID_PREFIX = 12
+_REST_S = 0.1
+"""So long after the last of it is gone all is told, on a busy machine, too."""
 
 
 def named(name: str) -> Middleware:
@@ -219,6 +228,34 @@ def remove_leftovers(folder: Path) -> list[str]:
             lock.unlink()
             removed.append(segment.name)
     return removed
+
+
+def let_ended_nodes_go(node: Node) -> None:
+    """Waits until all is told of nodes that have just ended, so that this one can be destroyed and its process go on.
+
+    Fast DDS, as the wheels have it, waits for ever where a participant is destroyed in the moment in which it is told
+    that another one appears or ends, and rclpy keeps Python's lock meanwhile. Source: eProsima/Fast-DDS#6513.
+
+    Args:
+        node: The last one of its domain, but for killed ones; where others run it waits for two seconds, in vain.
+    """
+    if named(name_in_use()) is not FAST_DDS:
+        return
+    until_s = time.monotonic() + _FAREWELL_S
+    while len(_participants(node)) > 1 and time.monotonic() < until_s:
+        time.sleep(_REST_S)
+    time.sleep(_REST_S)
+
+
+def _participants(node: Node) -> set[bytes]:
+    """Returns whose publishers and subscriptions are known, those of services included.
+
+    Names of nodes tell less: they go first. A GUID begins with that of the participant. Source: DDSI-RTPS 2.5, 9.3.
+    """
+    topics = [topic for topic, _ in node.get_topic_names_and_types(no_demangle=True)]
+    ends = [one for topic in topics for one in node.get_publishers_info_by_topic(topic, no_mangle=True)]
+    ends += [one for topic in topics for one in node.get_subscriptions_info_by_topic(topic, no_mangle=True)]
+    return {bytes(one.endpoint_gid[:_GUID_PREFIX]) for one in ends}
 
 
 def return_memory() -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from ros import ROOT, TIMEOUT_S, new_domain
 
 STUB = """
-import os, signal, sys, threading, time
+import ctypes, os, signal, sys, threading, time
 import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock as RosClock, ClockType
@@ -168,7 +168,12 @@ def with_hanging_callback_elsewhere(node):
     node.create_timer(0.2, lambda: node.shutdown.begin(1), MutuallyExclusiveCallbackGroup())
     return spin(node)
 """
-CLEAN_UP = {"quick": "lambda: None", "endless": "never.wait", "broken": "lambda: 1 / 0"}
+CLEAN_UP = {
+    "quick": "lambda: None",
+    "endless": "never.wait",
+    "broken": "lambda: 1 / 0",
+    "endless in C": "lambda: ctypes.PyDLL(None).sleep(3600)",  # with Python's lock, as rclpy has it: no thread runs
+}
 
 
 def start(work: str, clean_up: str) -> subprocess.Popen[str]:
@@ -189,7 +194,7 @@ def said(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, text
 
 
-@pytest.mark.parametrize("clean_up", ["quick", "endless", "broken"])
+@pytest.mark.parametrize("clean_up", CLEAN_UP)
 def test_defect_in_a_thread_ends_the_process_however_clean_up_goes(clean_up: str):
     """The thread itself never ends, as one that clean-up would have to wait for."""
     code, _ = said(start("with_thread", clean_up))
@@ -337,14 +342,14 @@ def test_log_that_nobody_reads_holds_up_no_exit():
         process.communicate()
 
 
-@pytest.mark.parametrize(("clean_up", "expected"), [("quick", 2), ("endless", 2), ("broken", 1)])
+@pytest.mark.parametrize(("clean_up", "expected"), [("quick", 2), ("endless", 2), ("broken", 1), ("endless in C", 2)])
 def test_unusable_setting_is_one_line_however_clean_up_goes(clean_up: str, expected: int):
     code, text = said(start("refuse", clean_up))
     assert code == expected
     assert text.splitlines()[0] == "error: as planned"
 
 
-@pytest.mark.parametrize("clean_up", ["quick", "endless"])
+@pytest.mark.parametrize("clean_up", ["quick", "endless", "endless in C"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_is_no_error_however_clean_up_goes(number: signal.Signals, clean_up: str):
     process = start("spin", clean_up)

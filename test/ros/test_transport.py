@@ -9,7 +9,10 @@ import fcntl
 import importlib.metadata
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -146,3 +149,37 @@ def test_shared_memory_of_ended_processes_is_removed_and_no_other(tmp_path: Path
 
 def test_where_there_is_no_shared_memory_nothing_is_removed(tmp_path: Path):
     assert transport.remove_leftovers(tmp_path / "nowhere") == []
+
+
+OWN, OTHER = [*range(12), 0, 0, 1, 4], [*range(1, 13), 0, 0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("known", "waits_s"),
+    [
+        (lambda now_s: [OWN], (0.0, 0.2)),
+        (lambda now_s: [OWN, OTHER] if now_s < 0.5 else [OWN], (0.5, 0.8)),
+        (lambda now_s: [OWN, OTHER], (2.0, 2.3)),  # it was killed: nobody has said that it is gone
+    ],
+)
+def test_a_participant_is_left_when_it_is_alone_and_nothing_more_is_told_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, known: Callable[[float], list[list[int]]], waits_s: tuple[float, float]
+):
+    told: list[tuple[float, list[list[int]]]] = []
+    clock = SimpleNamespace(now_s=0.0, monotonic=lambda: clock.now_s)
+    clock.sleep = lambda s: setattr(clock, "now_s", clock.now_s + s)
+    monkeypatch.setattr(transport, "time", clock)
+    monkeypatch.setattr(transport, "name_in_use", lambda: "rmw_fastrtps_cpp")
+
+    def ends(topic: str, no_mangle: bool) -> list[SimpleNamespace]:
+        told.append((clock.now_s, known(clock.now_s)))
+        return [SimpleNamespace(endpoint_gid=gid) for gid in told[-1][1]]
+
+    node: Any = SimpleNamespace(
+        get_topic_names_and_types=lambda no_demangle: [("rq/node/get_parametersRequest", ["a type"])],
+        get_publishers_info_by_topic=lambda topic, no_mangle: [SimpleNamespace(endpoint_gid=OWN)],
+        get_subscriptions_info_by_topic=ends,
+    )
+    transport.let_ended_nodes_go(node)
+    assert waits_s[0] <= clock.now_s <= waits_s[1]
+    assert clock.now_s > told[-1][0]  # a while after the last news

@@ -160,6 +160,7 @@ class Participant:
 
     def close(self) -> None:
         self._executor.shutdown()
+        transport.let_ended_nodes_go(self.node)
         self.node.destroy_node()
         rclpy.try_shutdown(context=self.context)
 
