@@ -190,12 +190,12 @@ def _asked(
     if topic:
         for index, image in enumerate(bag.recorded(topic, IMAGE_TYPES)):
             since_ns = image.log_time_ns - (zero_ns or 0)
-            stamp_ns = image.stamp_ns or 0
-            frames.append(AskedFrame(index, stamp_ns, since_ns / 1e9, known.at(stamp_ns, since_ns)))
+            at_once = known.at(image.stamp_ns if image.has_time else None, since_ns)
+            frames.append(AskedFrame(index, image.stamp_ns or 0, since_ns / 1e9, at_once, image.has_time))
     else:  # each answer was given to a frame of which nothing else was recorded
         for index, answer in enumerate(answers):
-            at_once = known.at(answer.stamp_ns, round(answer.time_s * 1e9))
-            frames.append(AskedFrame(index, answer.stamp_ns, answer.time_s, at_once))
+            at_once = known.at(answer.stamp_ns if answer.has_time else None, round(answer.time_s * 1e9))
+            frames.append(AskedFrame(index, answer.stamp_ns, answer.time_s, at_once, answer.has_time))
     doubts = known.doubts(frames)
     if truth.reading.has_classes:
         doubts += never_answered((frame.truth for frame in frames), answers)
@@ -213,7 +213,7 @@ def _asked_of_model(bag: Bag, options: RecordedOptions, has_numbers: bool) -> _A
     labelled = frames_of_bag(bag, options.topic, options.labels, options.labels_start, pipeline.spec)
     labelled = overridden(labelled, options.overrides)
     records = [frame.record for frame in labelled]
-    frames = [AskedFrame(one.index, one.stamp_ns, one.time_s, one.truth) for one in records]
+    frames = [AskedFrame(one.index, one.stamp_ns, one.time_s, one.truth, one.has_time) for one in records]
     unused, doubts = labelled.unused_labels(records), labelled.doubts(records)
     reading = Reading.of(task, pipeline.spec.class_names)
     return _Asked(labelled.topic, frames, reading, unused, doubts, pipeline, labelled)

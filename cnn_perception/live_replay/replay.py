@@ -154,9 +154,8 @@ def _evaluate(
     reading: Reading,
 ) -> tuple[LiveReport, list[AskedFrame], dict[str, _Heard], list[FrameRecord]]:
     """Returns the report, the published frames, the streams of answers by name, and all frames as answered offline."""
-    asked = [
-        AskedFrame(one.index, one.stamp_ns, records[one.index].time_s, records[one.index].truth) for one in run.played
-    ]
+    known_of = [(one, records[one.index]) for one in run.played]
+    asked = [AskedFrame(one.index, one.stamp_ns, of.time_s, of.truth, of.has_time) for one, of in known_of]
     axis = _Axis(run, records)
     answers = _stream(run.topic, asked, axis, run.answers, reading)
     raw = _stream(f"{run.topic}_raw", asked, axis, run.raw, reading)
