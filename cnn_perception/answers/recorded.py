@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from cnn_perception.answers.agreement import Agreement, compared_offline
+from cnn_perception.answers.agreement import Agreement, compared_offline, left_out
 from cnn_perception.answers.answer import Answer, Reading, answer_from_message
 from cnn_perception.answers.matching import AskedFrame, Matching
 from cnn_perception.answers.over_time import percentiles
@@ -28,7 +28,7 @@ from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_
 from cnn_perception.evaluation.recording.known_answers import where_to_look
 from cnn_perception.evaluation.recording.sampling import blocks_of, scored
 from cnn_perception.evaluation.report_record import write_text
-from cnn_perception.files import require_other, require_outside, require_unused
+from cnn_perception.files import require_other, require_outside, require_unused, require_writable
 from cnn_perception.image.messages import AS_SENT, Overrides
 from cnn_perception.intervals import Estimate
 from cnn_perception.label_table import is_table, require_table_for_start
@@ -136,7 +136,8 @@ def evaluate_recorded(options: RecordedOptions) -> RecordedReport:
 
 
 def _require_own(options: RecordedOptions) -> None:
-    """Refuses an output folder in which another program's files, or what is read, would be overwritten."""
+    """Refuses an output folder that cannot be written, or has files of others or what is read under their names."""
+    require_writable(options.output)
     require_outside(options.output, options.bag)
     outputs = [options.output / name for name in _FILES]
     require_unused(outputs, outputs[0], ("stream", "delay_ms", "unanswered"))
@@ -238,7 +239,7 @@ def _report(
     agreement: Agreement | None,
 ) -> RecordedReport:
     required = options.required
-    missing = [*bag.damage, *_unusable(options, asked, stream)]
+    missing = [*bag.damage, *left_out(agreement), *_unusable(options, asked, stream)]
     unused = asked.unused_labels if stream.scores.scored else []
     if required.in_words():
         missing += unused
@@ -256,7 +257,7 @@ def _report(
         without_stamp=sum(frame.stamp_ns == 0 for frame in asked.frames),
         delay_ms=percentiles(_delays_s(asked.frames, found)) if asked.topic else None,
         stream=stream,
-        offline=offline_accuracy(records),
+        offline=offline_accuracy([] if left_out(agreement) else records),
         agreement=agreement,
         required=required.in_words(),
         passed=required.reached(stream.scores),
