@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import json
 import os
@@ -237,6 +238,31 @@ def require_reachable(path: Path) -> None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{path}: cannot be looked at ({reason}); check the path and its permissions") from None
+
+
+_TRIAL_BYTES = 4096
+
+
+def require_writable(folder: Path) -> None:
+    """Refuses a folder in which no file can be written, before anything takes long; one that is not there is not made.
+
+    A file is written and removed: the permissions alone know nothing of a disk that is full or read-only.
+
+    Raises:
+        ConfigError: If it is no folder, or neither it nor the nearest folder above it takes a file.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(place):  # noqa: PTH112 not Path.is_dir, which raises for a name that no file can have
+        raise ConfigError(f"{folder}: cannot be made ({os.strerror(errno.ENOTDIR)}); choose another --output")
+    try:
+        trial, file = _begun(place / "trial")
+        try:
+            with file:
+                file.write(bytes(_TRIAL_BYTES))
+        finally:
+            trial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); free or choose another --output") from None
 
 
 def require_outside(path: Path, folder: Path) -> None:

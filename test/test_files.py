@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paths import ROOT
+from paths import ROOT, UNWRITABLE, fill_the_disk
 
 from cnn_perception import files
 from cnn_perception.errors import ConfigError
@@ -29,6 +29,7 @@ from cnn_perception.files import (
     replacing,
     require_other,
     require_unused,
+    require_writable,
 )
 
 
@@ -309,6 +310,27 @@ def test_a_link_is_replaced_and_its_target_is_left_alone(tmp_path: Path, link):
         file.write(b"new")
     assert (other.read_text(), (tmp_path / "a.txt").read_text()) == ("mine", "new")
     assert not (tmp_path / "a.txt").is_symlink()
+
+
+@pytest.mark.parametrize("folder", [UNWRITABLE, UNWRITABLE / "new" / "out"])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(folder: Path):
+    with pytest.raises(ConfigError, match=f"^{folder}: cannot be written .*; free or choose another --output$"):
+        require_writable(folder)
+
+
+def test_a_full_disk_and_what_is_no_folder_are_refused_and_all_else_is_left_as_it_is(tmp_path: Path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path(), Path("out"), tmp_path / "new" / "out"):
+        require_writable(folder)
+    for folder in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(ConfigError, match="cannot be made"):
+            require_writable(folder)
+    fill_the_disk(monkeypatch, "trial")
+    with pytest.raises(ConfigError, match=os.strerror(errno.ENOSPC)):
+        require_writable(tmp_path / "out")
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', "[" * 10**5, None])

@@ -43,7 +43,7 @@ from training.data.records import LabelledImages, Sample
 from training.data.sources import require_apart
 from training.networks import build
 from training.networks.libraries import own_errors
-from training.run_files import make_folder, write_text
+from training.run_files import make_output, write_text
 from training.scoring.scores import ScoredLogits, cell, headline, headline_in_words
 from training.tasks import sides
 from training.tasks.by_name import task_of
@@ -53,6 +53,7 @@ from training.text_table import text_table
 
 Figures = dict[str, Any]
 Scored = Literal["val", "test", "all"]
+_RECORD = "report.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,20 +335,19 @@ def _evaluate(options: argparse.Namespace) -> int:
     paths = [options.checkpoint, *options.ensemble]
     if options.output:
         require_apart(options.output, options.data)
+        make_output(options.output)
+        require_unused([options.output / _RECORD], options.output / _RECORD, ("checkpoints", "trained_on"))
     report = evaluate(paths, options.data, options.part, options.ten_crop, _loading(options))
     if options.output:
-        make_folder(options.output)
-        path = options.output / "report.json"
-        require_unused([path], path, ("checkpoints", "trained_on"))
         text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        write_text(path, text)
+        write_text(options.output / _RECORD, text)
     print(_table(report))
     if options.part == "test":
         for line in scored_tests.note(paths, options.data, report["data_sha256"]):
             print(printable(line))
     if options.ten_crop and (names := report["sided"]):
         print(f"beware: half of ten crops are mirrored, and left and right differ: {', '.join(map(repr, names[:3]))}")
-    return Done(result=report, written=[options.output / "report.json"] if options.output else [])
+    return Done(result=report, written=[options.output / _RECORD] if options.output else [])
 
 
 if __name__ == "__main__":

@@ -53,6 +53,17 @@ def make_folder(folder: Path) -> None:
         raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another --output") from None
 
 
+def make_output(folder: Path) -> None:
+    """Makes the folder of `--output` as `make_folder` does, before anything takes long.
+
+    Raises:
+        ConfigError: If it cannot be made or written to, see `files.require_writable`.
+        DataError: If it cannot be made all the same.
+    """
+    files.require_writable(folder)
+    make_folder(folder)
+
+
 def require_own_model(path: Path) -> None:
     """Refuses to overwrite what is no model file of ours, such as another program's.
 

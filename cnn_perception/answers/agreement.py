@@ -61,6 +61,7 @@ class Agreement:
         tolerance: Within which scores and numbers are the same.
         largest: Largest difference of a score or number among the frames with the same answer.
         differences: The first frames that are not the same.
+        interrupted: Whether Ctrl-C ended it: the frames from then on were not compared.
     """
 
     compared: int
@@ -69,6 +70,7 @@ class Agreement:
     tolerance: float
     largest: float
     differences: tuple[Difference, ...]
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def compared_offline(
     reading: Reading,
     selection: Selection | None = None,
 ) -> tuple[list[FrameRecord], Agreement]:
-    """Answers all frames offline, and compares.
+    """Answers all frames offline, and compares; Ctrl-C ends it early and is noted.
 
     Args:
         pipeline: Of the model.
@@ -95,7 +97,7 @@ def compared_offline(
         selection: Which part of a prediction was published; None where that is not known.
 
     Returns:
-        The frames with what was answered offline, and how many answers are the same.
+        The frames with what was answered offline, all or the first of them, and how many answers are the same.
     """
     tolerance = TOLERANCE if pipeline.model.provider == "CPUExecutionProvider" else TOLERANCE_ELSEWHERE
 
@@ -103,7 +105,13 @@ def compared_offline(
         index = frame.record.index
         return _compared(pipeline, frame, answers[index] if index < len(answers) else None, reading, selection)
 
-    offline = list(ProgressBar(in_order(work, frames), total=frames.count, desc="offline", unit="frame"))
+    offline: list[_Compared] = []
+    is_interrupted = False
+    try:
+        for one in ProgressBar(in_order(work, frames), total=frames.count, desc="offline", unit="frame"):
+            offline.append(one)  # noqa: PERF402 what came before Ctrl-C is kept
+    except KeyboardInterrupt:
+        is_interrupted = True
     pairs = [(one.is_same_answer, one.difference) for one in offline if one.difference is not None]
     apart = [one for is_same, one in pairs if not (is_same and one.largest <= tolerance)]
     return [one.record for one in offline], Agreement(
@@ -113,7 +121,15 @@ def compared_offline(
         tolerance=tolerance,
         largest=max((one.largest for is_same, one in pairs if is_same), default=0.0),
         differences=tuple(apart[:_MOST_SHOWN]),
+        interrupted=is_interrupted,
     )
+
+
+def left_out(agreement: Agreement | None) -> list[str]:
+    """Says that not all answers were compared, a line or none."""
+    if agreement is None or not agreement.interrupted:
+        return []
+    return [f"interrupted after {agreement.compared} answers were compared with those of the model offline"]
 
 
 def _compared(

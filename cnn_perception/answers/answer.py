@@ -13,6 +13,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.image.messages import nanoseconds
 from cnn_perception.label_text import NONE_OF_THESE, Truth, text_of
 from cnn_perception.model.spec import UNKNOWN
+from cnn_perception.stream.stamps import has_too_many
 from cnn_perception.tasks.rules import TaskRules
 
 
@@ -24,6 +25,7 @@ class Answer:
         stamp_ns: Of its header, which is the image's, nanoseconds.
         time_s: When it was received, seconds on the time axis of the labels.
         results: (class, score in [0, 1]) in the order of the message, the answer first; or (name, value) of numbers.
+        has_time: Whether the stamp is a time, see `bag.reader.StampedImage`.
 
     Raises:
         DataError: If a score or a number is not finite.
@@ -32,6 +34,7 @@ class Answer:
     stamp_ns: int
     time_s: float
     results: tuple[tuple[str, float], ...]
+    has_time: bool = False
 
     def __post_init__(self) -> None:
         for name, value in self.results:
@@ -58,7 +61,9 @@ def answer_from_message(message: Any, time_s: float) -> Answer:  # noqa: ANN401 
     else:
         pairs = zip(message.name, message.position, strict=False)
         results = tuple((str(name), float(value)) for name, value in pairs)
-    return Answer(nanoseconds(message.header.stamp), time_s, results)
+    stamp_ns = nanoseconds(message.header.stamp)
+    has_time = stamp_ns > 0 and not has_too_many(int(message.header.stamp.nanosec))
+    return Answer(stamp_ns, time_s, results, has_time)
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,14 @@ class AskedFrame:
         stamp_ns: Of its header, nanoseconds; 0 where it was not set.
         time_s: When it was received or published, seconds on the time axis of the labels.
         truth: What is known of it; None for nothing.
+        has_time: Whether the stamp is a time, see `bag.reader.StampedImage`.
     """
 
     index: int
     stamp_ns: int
     time_s: float
     truth: Truth | None
+    has_time: bool = False
 
 
 @dataclass(frozen=True)

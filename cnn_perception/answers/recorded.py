@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from cnn_perception.answers.agreement import Agreement, compared_offline
+from cnn_perception.answers.agreement import Agreement, compared_offline, left_out
 from cnn_perception.answers.answer import Answer, Reading, answer_from_message
 from cnn_perception.answers.matching import AskedFrame, Matching
 from cnn_perception.answers.over_time import percentiles
@@ -28,7 +28,7 @@ from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_
 from cnn_perception.evaluation.recording.known_answers import where_to_look
 from cnn_perception.evaluation.recording.sampling import blocks_of, scored
 from cnn_perception.evaluation.report_record import write_text
-from cnn_perception.files import require_other, require_outside, require_unused
+from cnn_perception.files import require_other, require_outside, require_unused, require_writable
 from cnn_perception.image.messages import AS_SENT, Overrides
 from cnn_perception.intervals import Estimate
 from cnn_perception.label_table import is_table, require_table_for_start
@@ -136,7 +136,8 @@ def evaluate_recorded(options: RecordedOptions) -> RecordedReport:
 
 
 def _require_own(options: RecordedOptions) -> None:
-    """Refuses an output folder in which another program's files, or what is read, would be overwritten."""
+    """Refuses an output folder that cannot be written, or has files of others or what is read under their names."""
+    require_writable(options.output)
     require_outside(options.output, options.bag)
     outputs = [options.output / name for name in _FILES]
     require_unused(outputs, outputs[0], ("stream", "delay_ms", "unanswered"))
@@ -190,12 +191,12 @@ def _asked(
     if topic:
         for index, image in enumerate(bag.recorded(topic, IMAGE_TYPES)):
             since_ns = image.log_time_ns - (zero_ns or 0)
-            stamp_ns = image.stamp_ns or 0
-            frames.append(AskedFrame(index, stamp_ns, since_ns / 1e9, known.at(stamp_ns, since_ns)))
+            at_once = known.at(image.stamp_ns if image.has_time else None, since_ns)
+            frames.append(AskedFrame(index, image.stamp_ns or 0, since_ns / 1e9, at_once, image.has_time))
     else:  # each answer was given to a frame of which nothing else was recorded
         for index, answer in enumerate(answers):
-            at_once = known.at(answer.stamp_ns, round(answer.time_s * 1e9))
-            frames.append(AskedFrame(index, answer.stamp_ns, answer.time_s, at_once))
+            at_once = known.at(answer.stamp_ns if answer.has_time else None, round(answer.time_s * 1e9))
+            frames.append(AskedFrame(index, answer.stamp_ns, answer.time_s, at_once, answer.has_time))
     doubts = known.doubts(frames)
     if truth.reading.has_classes:
         doubts += never_answered((frame.truth for frame in frames), answers)
@@ -213,7 +214,7 @@ def _asked_of_model(bag: Bag, options: RecordedOptions, has_numbers: bool) -> _A
     labelled = frames_of_bag(bag, options.topic, options.labels, options.labels_start, pipeline.spec)
     labelled = overridden(labelled, options.overrides)
     records = [frame.record for frame in labelled]
-    frames = [AskedFrame(one.index, one.stamp_ns, one.time_s, one.truth) for one in records]
+    frames = [AskedFrame(one.index, one.stamp_ns, one.time_s, one.truth, one.has_time) for one in records]
     unused, doubts = labelled.unused_labels(records), labelled.doubts(records)
     reading = Reading.of(task, pipeline.spec.class_names)
     return _Asked(labelled.topic, frames, reading, unused, doubts, pipeline, labelled)
@@ -238,7 +239,7 @@ def _report(
     agreement: Agreement | None,
 ) -> RecordedReport:
     required = options.required
-    missing = [*bag.damage, *_unusable(options, asked, stream)]
+    missing = [*bag.damage, *left_out(agreement), *_unusable(options, asked, stream)]
     unused = asked.unused_labels if stream.scores.scored else []
     if required.in_words():
         missing += unused
@@ -256,7 +257,7 @@ def _report(
         without_stamp=sum(frame.stamp_ns == 0 for frame in asked.frames),
         delay_ms=percentiles(_delays_s(asked.frames, found)) if asked.topic else None,
         stream=stream,
-        offline=offline_accuracy(records),
+        offline=offline_accuracy([] if left_out(agreement) else records),
         agreement=agreement,
         required=required.in_words(),
         passed=required.reached(stream.scores),

@@ -8,7 +8,7 @@ from cnn_perception.answers.agreement import Agreement
 from cnn_perception.answers.over_time import Percentiles
 from cnn_perception.answers.report_files import ModelFacts
 from cnn_perception.answers.stream_report import StreamReport
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_OK
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.intervals import Estimate
 
 
@@ -57,6 +57,8 @@ class RecordedReport:
     @property
     def exit_code(self) -> int:
         """How `evaluate_bag` ends with it."""
+        if self.agreement is not None and self.agreement.interrupted:
+            return EXIT_INTERRUPTED
         if not self.complete:
             return EXIT_BAD_INPUT
         return EXIT_BELOW_TARGET if self.passed is False else EXIT_OK

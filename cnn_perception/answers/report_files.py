@@ -54,14 +54,14 @@ def frames_csv(
         frames: All frames.
         streams: By the name of the column, the answer to each frame.
         reading: How answers are read.
-        offline: The frames as they are answered offline; empty where they are not.
+        offline: The frames as they are answered offline, as far as they are: the first of them, all or none.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [column for name in streams for column in (name, f"{name} score", f"{name} delay_ms")]
     writer.writerow(("index", "stamp_ns", "time_s", "truth", *columns, "offline", "offline error"))
-    answers = offline or [FrameRecord(frame.index, "", frame.stamp_ns, frame.time_s, None) for frame in frames]
-    for place, (frame, record) in enumerate(zip(frames, answers, strict=False)):
+    others = [FrameRecord(frame.index, "", frame.stamp_ns, frame.time_s, None) for frame in frames[len(offline) :]]
+    for place, (frame, record) in enumerate(zip(frames, [*offline, *others], strict=False)):
         cells = [cell for given in streams.values() for cell in _cells(frame, given[place], reading)]
         known = (frame.index, frame.stamp_ns, f"{frame.time_s:.6f}", text_of(frame.truth))
         writer.writerow((*known, *cells, record.answer, record.error))

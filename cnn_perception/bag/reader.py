@@ -7,10 +7,11 @@ which the messages found are compared. What is missing, and where the time axis 
 
 from __future__ import annotations
 
+import math
 import stat
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from cnn_perception.bag.storage import (
     AxisCheck,
     CameraCheck,
     Channel,
+    StampCheck,
     StorageFile,
     axis_notes,
     clock_notes,
@@ -43,6 +45,7 @@ from cnn_perception.bag.storage_files import open_files, packing, reindexing, st
 from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
+from cnn_perception.stream.stamps import has_too_many, invalid_text
 
 _NOT_A_PICTURE = ("32FC", "64FC")
 """Beginnings of encodings that no camera sends: depth, and the activations that a perception node publishes."""
@@ -73,6 +76,7 @@ class StampedImage:
         frame_id: Of the header; empty where the message cannot be read.
         type: Of the message.
         payload: The serialised message as the bag has it, compressed by itself or not.
+        has_time: Whether the stamp is a time: it is set, and no `stamp_invalid` as the node counts them.
     """
 
     stamp_ns: int
@@ -81,6 +85,7 @@ class StampedImage:
     frame_id: str = ""
     type: str = ""
     payload: bytes = b""
+    has_time: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +97,14 @@ class Recorded:
         type: Such as `sensor_msgs/msg/Image`.
         payload: The serialised message, unpacked.
         stamp_ns: The stamp of its header, nanoseconds; None where the message cannot be read.
+        has_time: As in `StampedImage`.
     """
 
     log_time_ns: int
     type: str
     payload: bytes
     stamp_ns: int | None
+    has_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,7 @@ class Bag:
         self._note_other_types(topic, IMAGE_TYPES)
         axis = AxisCheck()
         cameras = CameraCheck()
+        stamps = StampCheck()
         oddities = CdrOddities()
         for log_time_ns, kind, payload in self._payloads(topic, IMAGE_TYPES):
             try:
@@ -221,10 +229,11 @@ class Bag:
             else:
                 header = message.header
                 stamp_ns = nanoseconds(header.stamp)
-                axis.add(log_time_ns, stamp_ns)
+                has_time = stamps.add(header.stamp, log_time_ns)
+                axis.add(log_time_ns, stamp_ns if has_time else 0)
                 cameras.add(str(header.frame_id))
-                yield StampedImage(stamp_ns, log_time_ns, frame, str(header.frame_id), kind, payload)
-        self._warn(topic.name, axis.warning(), cameras.warning(), oddities.warning())
+                yield StampedImage(stamp_ns, log_time_ns, frame, str(header.frame_id), kind, payload, has_time)
+        self._warn(topic.name, axis.warning(), stamps.warning(), cameras.warning(), oddities.warning())
 
     def recorded(self, name: str, types: Sequence[str]) -> Iterator[Recorded]:
         """Yields every message of some types with a header on a topic, as it is; in the order of `images`.
@@ -234,17 +243,22 @@ class Bag:
             types: Of `message_types.READ_TYPES`.
         """
         axis = AxisCheck()
+        stamps = StampCheck()
         oddities = CdrOddities()
         for log_time_ns, kind, payload in self._payloads(Topic(stored_topic(name), "", 0), types):
             stamp_ns = None
+            has_time = False
             try:
                 payload = bytes(unpacked_message(payload))
-                stamp_ns = nanoseconds(self._message(payload, kind, oddities).header.stamp)
-                axis.add(log_time_ns, stamp_ns)
+                stamp = self._message(payload, kind, oddities).header.stamp
+                stamp_ns = nanoseconds(stamp)
+                has_time = stamps.add(stamp, log_time_ns)
+                axis.add(log_time_ns, stamp_ns if has_time else 0)
             except (FrameError, ZstdError):
                 pass  # who gets it sees that it cannot be read
-            yield Recorded(log_time_ns, kind, payload, stamp_ns)
-        self._warn(name, axis.warning() if set(types) <= set(IMAGE_TYPES) else "", oddities.warning())
+            yield Recorded(log_time_ns, kind, payload, stamp_ns, has_time)
+        axis_warning = axis.warning() if set(types) <= set(IMAGE_TYPES) else ""
+        self._warn(name, axis_warning, stamps.warning(), oddities.warning())
 
     def stamped_messages(self, name: str, types: tuple[str, ...], kind: str) -> Iterator[tuple[int, Any]]:
         """Yields (reception time in nanoseconds, message) of a topic.
@@ -297,8 +311,8 @@ class Bag:
             images: What is labelled, see `of_camera`.
 
         Raises:
-            BagError: If there is no such topic, it holds no labels, or a label cannot be read, has no stamp, or is of
-                nobody knows which camera.
+            BagError: If there is no such topic, it holds no labels, or a label cannot be read, has no stamp or one
+                that is no time, a score that is not finite, or is of nobody knows which camera.
         """
         topic = self._track_topic(name, LABEL_TYPES, "label topics")
         is_stamped = topic.type == CLASSIFICATION_TYPE
@@ -307,10 +321,10 @@ class Bag:
         messages = list(self._messages(topic))
         for log_time_ns, message in self.of_camera(topic.name, messages, images) if is_stamped else messages:
             if is_stamped:
-                stamps.append((nanoseconds(message.header.stamp), log_time_ns))
-                ranked = sorted(message.results, key=lambda result: -float(result.score))
-                names = [str(result.class_id).strip() for result in (ranked if several else ranked[:1])]
-                changes.append((stamps[-1][0], SEPARATOR.join(names)))
+                stamp_ns = nanoseconds(message.header.stamp)
+                stamps.append((message.header.stamp, log_time_ns))
+                names = best_first(message.results, f"{self.path}: {topic.name}: the label stamped {stamp_ns} ns")
+                changes.append((stamp_ns, SEPARATOR.join(names if several else names[:1])))
             else:
                 changes.append((log_time_ns, str(message.data).strip()))
         self._warn_of_contradictions(topic, changes)
@@ -324,8 +338,8 @@ class Bag:
             images: What they are true of, see `of_camera`.
 
         Raises:
-            BagError: If there is no such topic, it holds no numbers, or a message cannot be read, has no stamp, or is
-                of nobody knows which camera.
+            BagError: If there is no such topic, it holds no numbers, or a message cannot be read, has no stamp or one
+                that is no time, or is of nobody knows which camera.
         """
         topic = self._track_topic(name, NUMBER_TYPES, "topics of numbers")
         is_stamped = topic.type == JOINT_STATE_TYPE
@@ -334,10 +348,10 @@ class Bag:
         messages = list(self._messages(topic))
         for log_time_ns, message in self.of_camera(topic.name, messages, images) if is_stamped else messages:
             if is_stamped:
-                stamps.append((nanoseconds(message.header.stamp), log_time_ns))
+                stamps.append((message.header.stamp, log_time_ns))
                 pairs = zip(message.name, message.position, strict=False)
                 numbers = {str(joint): float(position) for joint, position in pairs}
-                rows.append((stamps[-1][0], numbers))
+                rows.append((nanoseconds(message.header.stamp), numbers))
             else:
                 rows.append((log_time_ns, {"": float(message.data)}))
         return NumberTrack(tuple(rows), is_stamped, self._lag_ns(topic, stamps, "std_msgs/Float64"))
@@ -350,23 +364,29 @@ class Bag:
         if count := sum(len(texts) > 1 for texts in found.values()):
             self._warn(topic.name, f"different labels have the same time {count} times: the last of each counts")
 
-    def _lag_ns(self, topic: Topic, stamps: Sequence[tuple[int, int]], unstamped: str) -> int:
+    def _lag_ns(self, topic: Topic, stamps: Sequence[tuple[Any, int]], unstamped: str) -> int:
         """Returns the median time from a stamp to its reception; 0 without stamps.
 
         Args:
             topic: On which they were published.
-            stamps: (stamp, reception) of its messages, nanoseconds.
+            stamps: (stamp as builtin_interfaces/Time, reception in nanoseconds) of its messages.
             unstamped: A type that has no stamps.
 
         Raises:
-            BagError: If a stamp is not set: of when such a message is, nobody knows.
+            BagError: If a stamp is not set or no time: of when such a message is, nobody knows.
         """
-        if missing := sum(stamp_ns <= 0 for stamp_ns, _ in stamps):
+        found = [(nanoseconds(stamp), received_ns) for stamp, received_ns in stamps]
+        if missing := sum(stamp_ns <= 0 for stamp_ns, _ in found):
             raise BagError(
                 f"{self.path}: {topic.name}: {missing} of {len(stamps)} messages have no stamp; stamp them as the "
                 f"images are, or publish {unstamped}, which counts from its reception"
             )
-        return statistics.median_low(received_ns - stamp_ns for stamp_ns, received_ns in stamps) if stamps else 0
+        if invalid := [int(stamp.nanosec) for stamp, _ in stamps if has_too_many(int(stamp.nanosec))]:
+            raise BagError(
+                f"{self.path}: {topic.name}: stamp_invalid in {len(invalid)} of {len(stamps)} messages: "
+                f"{invalid_text(invalid[0])}, or publish {unstamped}, which counts from its reception"
+            )
+        return statistics.median_low(received_ns - stamp_ns for stamp_ns, received_ns in found) if found else 0
 
     def _track_topic(self, name: str, types: tuple[str, ...], kind: str) -> Topic:
         found = ", ".join(topic.name for topic in self.topics if topic.type in types) or "none"
@@ -521,6 +541,23 @@ class Bag:
     def _damage_note(self) -> str:
         """Returns the damage in brackets, for the end of an error; empty where there is none."""
         return f" ({'; '.join(self.damage)})" if self.damage else ""
+
+
+def best_first(hypotheses: Iterable[Any], where: str) -> list[str]:
+    """Returns the classes of vision_msgs/ObjectHypothesis without blanks around them, that of the largest score first.
+
+    Args:
+        hypotheses: What a message says of one thing.
+        where: Names it in errors.
+
+    Raises:
+        BagError: If a score is not finite: which class is the best, nobody knows.
+    """
+    found = [(float(one.score), str(one.class_id).strip()) for one in hypotheses]
+    for score, name in found:
+        if not math.isfinite(score):
+            raise BagError(f"{where} gives {name!r} the score {score}; mend what published it")
+    return [name for _, name in sorted(found, key=lambda one: -one[0])]
 
 
 def _is_there(path: Path) -> bool:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from cnn_perception.bag.message_types import IMAGE_TYPES, READ_TYPES, stored_topic
 from cnn_perception.errors import BagError
+from cnn_perception.image.messages import nanoseconds
+from cnn_perception.stream.stamps import InvalidStamps
 
 MOST_MESSAGES = 2**24
 """Indexed of a file: 77 hours of a camera at 60 Hz, in half a gigabyte of memory."""
@@ -296,6 +298,32 @@ class AxisCheck:
             f"its {self._count} images take {by_stamp_ns / 1e9:.6g} s by their stamps and {by_log_ns / 1e9:.6g} s by "
             "their log times: they were recorded of a replay at another speed, or those times were not kept; seconds "
             "of labels are those of the log times"
+        )
+
+
+class StampCheck:
+    """Finds out which stamps of a topic are times."""
+
+    def __init__(self) -> None:
+        self._invalid = InvalidStamps()
+        self._count = self._found = 0
+        self._text = ""
+
+    def add(self, stamp: Any, log_time_ns: int) -> bool:  # noqa: ANN401 rosbags makes its classes
+        """Takes in a builtin_interfaces/Time, and when its message was received; returns whether it is a time."""
+        text = self._invalid.observe(int(stamp.nanosec), log_time_ns)
+        self._count += 1
+        self._found += bool(text)
+        self._text = text or self._text
+        return not text and nanoseconds(stamp) > 0
+
+    def warning(self) -> str:
+        """Returns what is said of stamps that are no time; else nothing."""
+        if not self._found:
+            return ""
+        return (
+            f"stamp_invalid in {self._found} of {self._count} messages: {self._text}; their time is that of their "
+            "reception"
         )
 
 

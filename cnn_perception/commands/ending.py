@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, PerceptionError
+
+ResultT = TypeVar("ResultT")
 
 
 class Done(int):
@@ -64,6 +66,19 @@ def exit_code(work: Callable[[], int | None], interrupted: str = "") -> int:
             print(interrupted, file=sys.stderr)
         return Done(EXIT_INTERRUPTED, error=interrupted or "interrupted")
     return Done() if code is None else code
+
+
+def despite_ctrl_c(work: Callable[[bool], ResultT]) -> ResultT:
+    """Returns what short work returns that must not be lost, as the record of what took long.
+
+    Args:
+        work: Leaves the same however often it is begun. Where Ctrl-C ends it, it is done once more, and is told so by
+            True; another Ctrl-C ends that.
+    """
+    try:
+        return work(False)
+    except KeyboardInterrupt:
+        return work(True)
 
 
 def bad_input(error: PerceptionError) -> int:

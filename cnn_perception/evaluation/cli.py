@@ -84,6 +84,11 @@ def _evaluate(given: argparse.Namespace, default: Callable[[str], Any]) -> int:
     word = "warning" if done.report.complete else "error"
     for remark in done.report.remarks:
         print(f"{word}: {printable(remark)}", file=sys.stderr)
+    if done.interrupted and done.report.complete:
+        print(
+            "error: interrupted once all frames were evaluated: pages, video or comparison may be missing",
+            file=sys.stderr,
+        )
     for warning in done.report.warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     at_once = f"with {WORKERS} frames at once" if isinstance(done, Evaluation) else "of all bags together"

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 
 from cnn_perception.bag.reader import Bag
+from cnn_perception.commands import despite_ctrl_c
 from cnn_perception.commands.progress import ProgressBar
 from cnn_perception.comparison.answered_frames import AnsweredFrames
 from cnn_perception.comparison.baseline import Baseline, Observer
@@ -52,7 +53,7 @@ from cnn_perception.evaluation.replay import (
 )
 from cnn_perception.evaluation.report_record import ModelRecord, Report, Target, worst_frame, write_text
 from cnn_perception.evaluation.scores import never_right, score
-from cnn_perception.files import has_fields, require_other, require_outside, require_unused
+from cnn_perception.files import has_fields, require_other, require_outside, require_unused, require_writable
 from cnn_perception.image.messages import decode
 from cnn_perception.label_table import is_table
 from cnn_perception.masks.folder import read_masks
@@ -81,7 +82,8 @@ class Evaluation:
 
     Attributes:
         report: What `report.json` holds.
-        interrupted: Whether Ctrl-C ended it; the report is of what was done by then.
+        interrupted: Whether Ctrl-C ended it; the report is of what was done by then, and of all frames where it came
+            after the last one.
         answered: The frames with the answers of both models; None without a baseline, and where it was interrupted.
         compared: What was found of them; None of one of several bags, which are compared together.
         records: All frames.
@@ -113,9 +115,10 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
 
     Raises:
         ModelError: If the model file cannot be used.
-        ConfigError: If an option does not fit the model, or the output folder cannot be made.
+        ConfigError: If an option does not fit the model, or the output folder cannot be made or written to.
         DataError: If the frames or labels cannot be used, or a file cannot be written.
     """
+    require_writable(options.output)
     with ExitStack() as stack:
         pipeline = Pipeline.load(options.model, _session(options))
         options.require_fit(pipeline.spec)
@@ -198,18 +201,26 @@ def _evaluate(
         replayed = replay(_one_core_a_frame(pipeline), frames, options.workers, observer.observe)
         is_alone = not (replayed.interrupted or options.is_one_of_several)
         latency = _latency(pipeline, frames, replayed) if is_alone else {}
-    report = _make_report(pipeline.model, frames, latency, replayed, options, tally)
+
+    def record(is_interrupted: bool) -> Report:
+        replayed.interrupted |= is_interrupted
+        made = _make_report(pipeline.model, frames, latency, replayed, options, tally)
+        _write_record(made, replayed.records, options.output)
+        return made
+
+    report = despite_ctrl_c(record)
     pictures = _pictures(replayed, pipeline.spec, options)
     replayed.worst.clear()  # their messages, as large as the camera sends them; they have been drawn
-    _remove_others(options.output)
-    _write(report, replayed, pictures, options.output, tally)
-    if options.results_bag is not None:
-        try:
+
+    def show(is_interrupted: bool) -> None:
+        replayed.interrupted |= is_interrupted
+        _write_page(report, replayed, pictures, options.output, tally)
+
+    despite_ctrl_c(show)
+    try:
+        if options.results_bag is not None:
             _write_results_bag(options.results_bag, frames, replayed.records, pipeline.spec, options)
-        except KeyboardInterrupt:
-            return Evaluation(report, interrupted=True, records=replayed.records)
-    if options.video and options.bag is not None and not options.rois and not replayed.interrupted:
-        try:
+        if options.video and options.bag is not None and not options.rois and not replayed.interrupted:
             video = write_video(
                 frames,
                 replayed.records,
@@ -219,14 +230,14 @@ def _evaluate(
                 options.workers,
                 options.threshold,
             )
-        except KeyboardInterrupt:
-            return Evaluation(report, interrupted=True, records=replayed.records)
-        if video is not None:
-            _write(report, replayed, pictures, options.output, tally, video.name)
-    if baseline is None or replayed.interrupted:
-        return Evaluation(report, replayed.interrupted, records=replayed.records)
-    answered = baseline.answered(replayed.records, observer, str(frames.path), frames.topic)
-    compared = None if options.is_one_of_several else _compare(answered, frames, options, report)
+            if video is not None:
+                _write_page(report, replayed, pictures, options.output, tally, video.name)
+        if baseline is None or replayed.interrupted:
+            return Evaluation(report, replayed.interrupted, records=replayed.records)
+        answered = baseline.answered(replayed.records, observer, str(frames.path), frames.topic)
+        compared = None if options.is_one_of_several else _compare(answered, frames, options, report)
+    except KeyboardInterrupt:
+        return Evaluation(report, interrupted=True, records=replayed.records)
     return Evaluation(report, interrupted=False, answered=answered, compared=compared, records=replayed.records)
 
 
@@ -371,15 +382,26 @@ def _counted_against(target: Target | None, counts: FrameCounts) -> list[str]:
 
 
 def _pictures(replayed: ReplayedFrames, spec: ModelSpec, options: EvaluationOptions) -> list[Picture]:
-    drawn = []
-    for frame in replayed.by_badness():
-        assert not isinstance(frame.content, FrameError)  # only recognised frames are kept
-        image = draw_record(decode(frame.content), frame.record, spec, options.top_k, options.threshold)
-        drawn.append(Picture(worst_frame(frame.record, spec), data_url.of_image(image)))
+    """Returns the worst frames, drawn; Ctrl-C leaves the others out and is noted."""
+    drawn: list[Picture] = []
+    try:
+        for frame in replayed.by_badness():
+            assert not isinstance(frame.content, FrameError)  # only recognised frames are kept
+            image = draw_record(decode(frame.content), frame.record, spec, options.top_k, options.threshold)
+            drawn.append(Picture(worst_frame(frame.record, spec), data_url.of_image(image)))
+    except KeyboardInterrupt:
+        replayed.interrupted = True
     return drawn
 
 
-def _write(
+def _write_record(report: Report, records: Sequence[FrameRecord], folder: Path) -> None:
+    """Leaves what was measured, before anything is drawn."""
+    _remove_others(folder)
+    write_text(folder / RECORD, report.to_json())
+    write_text(folder / "predictions.csv", predictions_csv(records, report.model.spec))
+
+
+def _write_page(
     report: Report,
     replayed: ReplayedFrames,
     pictures: Sequence[Picture],
@@ -387,8 +409,6 @@ def _write(
     tally: MaskTally | None,
     video: str = "",
 ) -> None:
-    write_text(folder / "report.json", report.to_json())
-    write_text(folder / "predictions.csv", predictions_csv(replayed.records, report.model.spec))
     write_text(
         folder / "report.html", render_html(report, replayed.records, pictures, tally.worst if tally else (), video)
     )

@@ -34,6 +34,7 @@ class FrameRecord:
         received_ns: When the recorder received it, nanoseconds; 0 in a folder.
         look: How its picture looks; None for a bad frame.
         content: Digest of its bytes, by which it is known again; empty where there are none.
+        has_time: Whether the stamp is a time, see `bag.reader.StampedImage`.
     """
 
     index: int
@@ -48,6 +49,7 @@ class FrameRecord:
     received_ns: int = 0
     look: Appearance | None = None
     content: str = ""
+    has_time: bool = False
 
     def answered(self, prediction: Prediction, look: Appearance | None = None) -> FrameRecord:
         """Returns the record with the part of a prediction that is kept, and how its picture looks."""

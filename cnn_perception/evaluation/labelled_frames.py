@@ -125,8 +125,16 @@ def frames_of_bag(
         for index, image in enumerate(bag.images(topic)):
             zero_ns = image.log_time_ns if zero_ns is None else zero_ns
             since_zero_ns = image.log_time_ns - zero_ns
-            truth = known.at(image.stamp_ns, since_zero_ns)
-            record = FrameRecord(index, "", image.stamp_ns, since_zero_ns / 1e9, truth, received_ns=image.log_time_ns)
+            truth = known.at(image.stamp_ns if image.has_time else None, since_zero_ns)
+            record = FrameRecord(
+                index,
+                "",
+                image.stamp_ns,
+                since_zero_ns / 1e9,
+                truth,
+                received_ns=image.log_time_ns,
+                has_time=image.has_time,
+            )
             yield LabelledFrame(record, image.frame, image)
 
     return LabelledFrames(

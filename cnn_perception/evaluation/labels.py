@@ -219,6 +219,11 @@ class Measurements:
         best = _nearest(self.times_ns, time_ns)
         return None if best is None or not all(map(math.isfinite, self.values[best])) else self.values[best]
 
+    @property
+    def not_finite(self) -> int:
+        """How many times have a number that is none, or infinite."""
+        return sum(not all(map(math.isfinite, numbers)) for numbers in self.values)
+
     def unused(self, times_ns: Iterable[int]) -> tuple[int, ...]:
         """Returns the times of measurements that are beyond the gap from all of these times, nanoseconds."""
         frames_ns = sorted(times_ns)

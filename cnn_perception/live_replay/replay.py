@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cnn_perception.answers.agreement import Agreement, Selection, compared_offline
+from cnn_perception.answers.agreement import Agreement, Selection, compared_offline, left_out
 from cnn_perception.answers.answer import Answer, Reading, answer_from_message
 from cnn_perception.answers.matching import AskedFrame, Matching
 from cnn_perception.answers.recorded import offline_accuracy, stamp_warnings
@@ -23,7 +23,7 @@ from cnn_perception.evaluation.frame_record import FrameRecord
 from cnn_perception.evaluation.labelled_frames import LabelledFrames, frames_of_bag, overridden
 from cnn_perception.evaluation.recording.known_answers import where_to_look
 from cnn_perception.evaluation.report_record import write_text
-from cnn_perception.files import require_other, require_outside, require_unused
+from cnn_perception.files import require_other, require_outside, require_unused, require_writable
 from cnn_perception.image.messages import Overrides
 from cnn_perception.label_table import require_table_for_start
 from cnn_perception.live_replay.accounts import account
@@ -98,7 +98,7 @@ def evaluate_live(options: LiveOptions, tell: Callable[[str], None] = lambda _: 
 
     Raises:
         ModelError: If the model file cannot be used.
-        ConfigError: If an option does not fit, or the output folder cannot be made.
+        ConfigError: If an option does not fit, or the output folder cannot be made or written to.
         DataError: If the bag or the labels cannot be used, or the node does not get ready.
     """
     _require_own(options)
@@ -119,14 +119,15 @@ def evaluate_live(options: LiveOptions, tell: Callable[[str], None] = lambda _: 
     by_index = {record.index: record for record in offline}
     write_text(
         options.output / "live.csv",
-        frames_csv(asked, columns, reading, [by_index[frame.index] for frame in asked]),
+        frames_csv(asked, columns, reading, [by_index[one.index] for one in asked if one.index in by_index]),
     )
     write_text(options.output / "live.html", render_live(report, strips))
     return report
 
 
 def _require_own(options: LiveOptions) -> None:
-    """Refuses an output folder in which another program's files, or what is read, would be overwritten."""
+    """Refuses an output folder that cannot be written, or has files of others or what is read under their names."""
+    require_writable(options.output)
     require_outside(options.output, options.bag)
     outputs = [options.output / name for name in _FILES]
     require_unused(outputs, outputs[0], ("pace", "frames", "steadiness"))
@@ -154,9 +155,8 @@ def _evaluate(
     reading: Reading,
 ) -> tuple[LiveReport, list[AskedFrame], dict[str, _Heard], list[FrameRecord]]:
     """Returns the report, the published frames, the streams of answers by name, and all frames as answered offline."""
-    asked = [
-        AskedFrame(one.index, one.stamp_ns, records[one.index].time_s, records[one.index].truth) for one in run.played
-    ]
+    known_of = [(one, records[one.index]) for one in run.played]
+    asked = [AskedFrame(one.index, one.stamp_ns, of.time_s, of.truth, of.has_time) for one, of in known_of]
     axis = _Axis(run, records)
     answers = _stream(run.topic, asked, axis, run.answers, reading)
     raw = _stream(f"{run.topic}_raw", asked, axis, run.raw, reading)
@@ -228,7 +228,12 @@ def _report(
     arrived = [None if answer is None else moments[id(answer)] for answer in answers.matching.answers]
     held, compared = held_frames(asked, answers.matching, raw.matching, reading)
     settings = run.settings
-    missing = [*frames.damage, *_ended_early(run), *([] if run.interrupted or run.failure else accounts.problems())]
+    missing = [
+        *frames.damage,
+        *_ended_early(run),
+        *left_out(agreement),
+        *([] if run.interrupted or run.failure else accounts.problems()),
+    ]
     if not run.answers and not run.failure and not run.interrupted:
         missing.append(f"not one of {len(run.played)} published frames was answered: {run.topic} was silent")
     elif options.labels and answers.report.matched and not answers.report.scores.scored:
@@ -242,7 +247,7 @@ def _report(
     kept = pace(run.played, options.rate)
     return LiveReport(
         complete=not missing,
-        interrupted=run.interrupted,
+        interrupted=run.interrupted or agreement.interrupted,
         remarks=(*missing, *required.counted_against(answers.report.scores)),
         warnings=(
             *frames.warnings,
@@ -263,7 +268,7 @@ def _report(
         answers=answers.report,
         raw=raw.report,
         steadiness=Steadiness(settings.smoothing_s, settings.hysteresis, settings.hold_s, held, compared),
-        offline=offline_accuracy(offline),
+        offline=offline_accuracy([] if agreement.interrupted else offline),
         agreement=agreement,
         node=NodeUse(
             cpu_s=run.usage.cpu_s,

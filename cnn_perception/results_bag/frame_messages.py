@@ -72,7 +72,8 @@ class FrameMessages:
             found += self._pictures(header, frame, frame.prediction, decode(frame.content))
         if frame.truth is not None:
             # a label without a stamp would be of no frame; without its own, a frame is labelled by its reception
-            known = self.messages.header(frame.image.stamp_ns or frame.image.log_time_ns, frame.image.frame_id)
+            stamp_ns = frame.image.stamp_ns if frame.image.has_time else frame.image.log_time_ns
+            known = self.messages.header(stamp_ns, frame.image.frame_id)
             found.append(self._as(topic_names.TRUTH, self._truth(known, frame.truth)))
         return found
 

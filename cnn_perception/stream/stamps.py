@@ -107,8 +107,7 @@ class Stamps:
         self._old_ages_s: deque[float] = deque(maxlen=CONSTANT_FRAMES)  # of the frames that were too old, in a row
         self._offset = _SteadyOffset()
         self._units = _CoarseStamps()
-        self._invalid = ""  # what was said of the latest stamp that is none
-        self._invalid_ns = 0  # the node's clock then
+        self._invalid = InvalidStamps()
 
     def check(self, stamp_ns: int, now_ns: int, *, policy: StampPolicy, max_age_s: float, nanosec: int = 0) -> Verdict:
         """Judges a frame when it is taken.
@@ -127,7 +126,7 @@ class Stamps:
         Raises:
             FrameError: If the frame must be dropped: `too_old`, or the oddity.
         """
-        invalid = self._what_is_invalid(nanosec, now_ns)
+        invalid = self._invalid.observe(nanosec, now_ns)
         oddity, text = self._judge(stamp_ns, now_ns, invalid)
         age_s = (now_ns - stamp_ns) / 1e9
         if too_old(stamp_ns, now_ns, max_age_s):
@@ -139,15 +138,6 @@ class Stamps:
             raise FrameError(oddity, text)
         is_known = now_ns > 0 and _is_plausible(stamp_ns, now_ns) and oddity not in _OF_NO_AGE
         return Verdict(age_s if is_known else None, oddity, text)
-
-    def _what_is_invalid(self, nanosec: int, now_ns: int) -> str:
-        """Returns what is said of a stamp that is no time, or that may be as wrong, see `_DISTRUST_NS`; else ''."""
-        if has_too_many(nanosec):
-            self._invalid = invalid_text(nanosec)
-            self._invalid_ns = now_ns if nanosec >= 2 * _SECOND_NS else self._invalid_ns
-        elif not 0 <= now_ns - self._invalid_ns <= _DISTRUST_NS:
-            self._invalid = ""
-        return self._invalid
 
     def _judge(self, stamp_ns: int, now_ns: int, invalid: str) -> tuple[Oddity, str]:
         """Compares a stamp with the clock and the stamps before it, and remembers it if it is a time."""
@@ -192,6 +182,28 @@ class Stamps:
         if step_s == 0:
             return "stamp_duplicate", "the stamp is that of an earlier frame: sent twice, or by two publishers"
         return "", ""
+
+
+class InvalidStamps:
+    """Which stamps of one publisher are no time, or may be as wrong, see `_DISTRUST_NS`; for one thread."""
+
+    def __init__(self) -> None:
+        self._text = ""  # what was said of the latest stamp that is none
+        self._since_ns = 0  # when it was taken
+
+    def observe(self, nanosec: int, now_ns: int) -> str:
+        """Returns what is said of a stamp that is no time; empty of one that may be a time.
+
+        Args:
+            nanosec: Its field of that name.
+            now_ns: When it was taken, nanoseconds.
+        """
+        if has_too_many(nanosec):
+            self._text = invalid_text(nanosec)
+            self._since_ns = now_ns if nanosec >= 2 * _SECOND_NS else self._since_ns
+        elif not 0 <= now_ns - self._since_ns <= _DISTRUST_NS:
+            self._text = ""
+        return self._text
 
 
 def has_too_many(nanosec: int) -> bool:

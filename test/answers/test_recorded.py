@@ -17,7 +17,9 @@ from paths import ROOT
 from tiny_bag import BLUE, GREEN, RED, START_NS, classification, flat, joint_state, number, raw, string, write_bag
 from tiny_model import regression_spec, tiny_spec, with_unknown, write_tiny_model
 
+from cnn_perception.errors import EXIT_INTERRUPTED
 from cnn_perception.evaluation import cli
+from cnn_perception.pipeline.pipeline import Pipeline
 
 STEP_NS, DELAY_NS = 100_000_000, 30_000_000
 COLOURS = {"red": RED, "green": GREEN, "blue": BLUE}
@@ -247,6 +249,30 @@ def test_a_model_is_compared_with_and_differences_are_listed(tmp_path):
         (11, "red", "blue"),
     ]
     assert report["offline"]["value"] == 1.0
+
+
+def test_ctrl_c_while_the_model_answers_offline_leaves_the_report_of_the_answers(tmp_path, monkeypatch, capsys):
+    """As `--live` does, whose replay takes as long as the recording."""
+    model = write_tiny_model(tmp_path / "model.onnx")
+    really = Pipeline.run
+
+    def interrupted(pipeline, image, **named):
+        if tuple(bytes(image.data[:3])) == BLUE:  # of frames 8 to 11
+            raise KeyboardInterrupt
+        return really(pipeline, image, **named)
+
+    monkeypatch.setattr(Pipeline, "run", interrupted)
+    code, report = run(tmp_path, write(tmp_path / "bag"), "--model", model)
+
+    assert code == EXIT_INTERRUPTED
+    assert (report["complete"], report["agreement"]["interrupted"], report["offline"]) == (False, True, None)
+    assert report["remarks"] == ["interrupted after 7 answers were compared with those of the model offline"]
+    assert report["stream"]["scores"]["accuracy"]["value"] == pytest.approx(8 / 11)
+    with (tmp_path / "out" / "answers.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["offline"] for row in rows] == [*TRUTH[:8], "", "", "", ""]
+    assert [row["answer"] for row in rows] == [name or "" for name in GIVEN]
+    assert "error: interrupted after" in capsys.readouterr().err
 
 
 def test_numbers_have_their_mean_absolute_error_by_hand(tmp_path):

@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 import tiny_bag
 from evaluating import SECOND, Page, colour_bag, run
-from paths import ROOT, fill_the_disk
+from paths import ROOT, UNWRITABLE, fill_the_disk
 from PIL import Image
 from tiny_bag import BLUE, GREEN, RED, START_NS, flat
 from tiny_model import write_tiny_model
 
+from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_BELOW_TARGET, EXIT_INTERRUPTED, EXIT_OK
+from cnn_perception.evaluation import evaluation
 from cnn_perception.evaluation.cli import main
 from cnn_perception.evaluation.recording.video import resized_to_view
 from cnn_perception.image.messages import EncodedImage
@@ -405,6 +407,38 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, model, capsys, argument
     assert complaint.replace("{model}", str(model)) in error
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--bag", "{bag}", "--model", "{model}"],
+        ["--bag", "{bag}", "{other}", "--model", "{model}"],
+        ["--images", "{images}", "--model", "{model}"],
+        ["--bag", "{bag}", "--answers", "/answers"],
+    ],
+    ids=["bag", "bags", "images", "answers"],
+)
+@pytest.mark.parametrize("is_full", [True, False])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(
+    tmp_path, model, capsys, monkeypatch, arguments, is_full
+):
+    def read(*_: object) -> None:
+        raise AssertionError("it was read")
+
+    bags = {name: colour_bag(tmp_path / name) for name in ("bag", "other")}
+    monkeypatch.setattr(Pipeline, "load", read)
+    monkeypatch.setattr(Bag, "__init__", read)
+    output = tmp_path / "out" if is_full else UNWRITABLE
+    if is_full:
+        fill_the_disk(monkeypatch, "trial")
+
+    words = [argument.format(model=model, images=tmp_path, **bags) for argument in arguments]
+    assert main([*words, "--output", str(output)]) == EXIT_BAD_INPUT
+    error = capsys.readouterr().err
+    reason = os.strerror(28 if is_full else 2)
+    assert error == f"error: {output}: cannot be written ({reason}); free or choose another --output\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_page_is_self_contained_well_formed_and_escaped(tmp_path):
     names = ("<b>red</b>", 'green & "blue"', "bläu")
     model = write_tiny_model(tmp_path / "tiny.onnx", classes=names)
@@ -495,6 +529,44 @@ def test_ctrl_c_while_latencies_are_measured_leaves_the_report_of_all_frames(tmp
 
     assert code == EXIT_INTERRUPTED
     assert (report["complete"], report["latency"], len(rows)) == (False, {}, 10)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    ["score", "recording_facts", "write_text", "predictions_csv", "draw_record", "render_html", "write_video"],
+)
+def test_ctrl_c_whenever_it_comes_after_the_last_frame_leaves_all_that_was_measured(
+    tmp_path, model, monkeypatch, capsys, stage
+):
+    bag = colour_bag(tmp_path / "bag")
+    really = getattr(evaluation, stage)
+    calls: list[str] = []
+
+    def once(*arguments: object, **named: object) -> object:
+        calls.append(stage)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return really(*arguments, **named)
+
+    monkeypatch.setattr(evaluation, stage, once)
+    code, report, rows = run(tmp_path, model, "--bag", bag)
+
+    assert (code, len(calls) >= 1) == (EXIT_INTERRUPTED, True)
+    assert report["top1"] == pytest.approx(8 / 9)
+    assert [row["predicted"] for row in rows] == ["red"] * 3 + ["green"] * 3 + ["blue"] * 4
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert not list((tmp_path / "out").glob("overlay.*"))
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_ctrl_c_a_second_time_ends_the_evaluation_at_once(tmp_path, model, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "score", interrupted)
+    code, report, _ = run(tmp_path, model, "--bag", colour_bag(tmp_path / "bag"))
+
+    assert (code, report) == (EXIT_INTERRUPTED, {})
 
 
 def test_a_disk_that_fills_up_leaves_no_answers_of_an_earlier_model_beside_the_record(tmp_path, model, monkeypatch):

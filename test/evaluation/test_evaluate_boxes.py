@@ -143,6 +143,15 @@ def test_truth_is_the_box_of_the_same_id_or_of_the_same_place(tmp_path: Path, mo
     assert report["ignored"] == {"known boxes that the detector has not found": FRAMES}
 
 
+def test_a_known_box_whose_score_is_no_number_is_refused_by_its_class(tmp_path: Path, model: Path, capsys):
+    odd = Box(10, 15, 16, 20, score=float("nan"), id="a")
+    made = bag(tmp_path / "bag", truth=(odd, RIGHT), classes=("red", "blue"))
+
+    assert run(tmp_path, model, "--bag", made, "--truth", "/truth")[0] == 2
+    said = f"/truth: a box stamped {START_NS} ns gives 'red' the score nan; mend what published it"
+    assert said in capsys.readouterr().err
+
+
 def test_truth_of_another_camera_at_the_same_moment_is_none_of_these_boxes(tmp_path: Path, model: Path):
     messages = []
     for number in range(FRAMES):

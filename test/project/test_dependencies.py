@@ -41,6 +41,7 @@ RUNTIME: list[dict[str, set[str]]] = [
     {"model": {"numpy", "onnxruntime"}},
     {"tasks": {"numpy"}, "fastest": {"numpy", "onnxruntime"}},
     {"pipeline": {"numpy", "cv2", "PIL"}},
+    {"stream": {"numpy"}},
     {
         "bag": {"apsw", "rosbags", "backports", "compression", "lz4", "numpy", "yaml"},
         "ros": ROS | {"numpy", "yaml"},
@@ -48,7 +49,6 @@ RUNTIME: list[dict[str, set[str]]] = [
         "local_page": {"starlette", "uvicorn"},
     },
     {
-        "stream": {"numpy"},
         "geometry": {"numpy", "cv2"},
         "lifecycle": {"bond", "rclpy"},
         "masks": {"numpy", "PIL"},

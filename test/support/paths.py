@@ -17,6 +17,10 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 """Real images, recordings and weights; tests that use them are skipped where there are none."""
 
 
+UNWRITABLE = Path("/proc/self/task")
+"""A folder in which nobody can make a file, whoever asks."""
+
+
 @contextlib.contextmanager
 def files_of_at_most(size_bytes: int) -> Iterator[None]:
     """Lets this process write no file beyond a size, as on a disk that is full."""

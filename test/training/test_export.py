@@ -260,7 +260,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, squeezenet, capsys
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path, squeezenet):
     (tmp_path / "file").touch()
 
-    with pytest.raises(errors.DataError, match="cannot be made"):
+    with pytest.raises(errors.ConfigError, match="cannot be made"):
         export.export(checkpoint_of("squeezenet1_1", squeezenet, (64, 96)), tmp_path / "file" / "m.onnx")
 
 

@@ -18,7 +18,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from paths import ROOT
+from paths import ROOT, UNWRITABLE
 from sklearn import metrics as oracle
 from tiny_images import write_folder
 from torch import nn
@@ -233,6 +233,7 @@ def test_every_refusal_is_one_line_and_exit_code_2(photos, tmp_path, capsys):
         (arguments(photos / "go", run, "probe"), "no class folders"),
         (arguments(photos, tmp_path / "taken", "probe"), "holds a run already"),
         (arguments(photos, tmp_path / "text.pth", "probe"), "cannot be made"),
+        (arguments(photos, UNWRITABLE, "probe"), "free or choose another --output"),
         (arguments(photos, run, "finetune", "--amp", "fp16"), "needs a GPU"),
         (arguments(photos, run, "finetune", "--lr", "-1"), "--lr"),
         (["--output", str(tmp_path / "none"), "--resume"], "no run to continue"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from paths import UNWRITABLE
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
@@ -324,6 +325,7 @@ def test_every_refusal_is_one_line_and_exit_code_2(photos, runs, tmp_path, capsy
         ([*one, *data, "--batch-size", "0"], "--batch-size"),
         (["--checkpoint", str(tmp_path / "gone.pt"), *data], "no such checkpoint"),
         ([*one, "--data", str(tmp_path / "gone")], "no such folder"),
+        ([*one, *data, "--output", str(UNWRITABLE)], "free or choose another --output"),
     )
     for argv, message in cases:
         assert main([*argv, "--device", "cpu"]) == EXIT_BAD_INPUT

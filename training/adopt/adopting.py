@@ -47,7 +47,7 @@ from training.class_names.of_networks import Carried
 from training.config.preparation import Preparation
 from training.graphs.certificate import ON_CPU, tolerances
 from training.graphs.parity import Image, evenly, prepared_image
-from training.run_files import make_folder, replacing, require_own_model
+from training.run_files import make_output, replacing, require_own_model
 from training.tasks.choices import TaskChoice
 from training.tasks.multilabel import THRESHOLD
 
@@ -140,7 +140,7 @@ def adopt(options: Options) -> Adopted:
     if (options.tolerance is not None and not options.tolerance > 0) or options.images < 1:
         raise ConfigError("--tolerance and --parity-images must be above 0")
     require_own_model(options.output)
-    make_folder(options.output.parent)
+    make_output(options.output.parent)
     foreign = read(options.model)
     carried = of_networks.carried(foreign.metadata)
     names = of_networks.settled(options.classes, carried, str(options.model))

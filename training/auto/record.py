@@ -9,7 +9,7 @@ from typing import Any
 
 from cnn_perception.errors import ConfigError, DataError
 from cnn_perception.files import has_fields, remove_unfinished, require_outside, require_unused
-from training.run_files import make_folder, write_text
+from training.run_files import make_output, write_text
 
 NAME = "auto.json"
 FILES = (NAME, "auto.csv", "accuracy_latency.png", "model.onnx", "files", "trials", "final")
@@ -71,7 +71,7 @@ def opened(folder: Path, identity: dict[str, Any]) -> Record:
     """
     for source in map(Path, identity["data"]):
         require_outside(folder, source)
-    make_folder(folder)
+    make_output(folder)
     path = folder / NAME
     require_unused([folder / name for name in FILES], path, _FIELDS)
     if not has_fields(path, _FIELDS):

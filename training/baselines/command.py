@@ -36,7 +36,7 @@ from training.data.load import DataOptions, load_images
 from training.data.records import LabelledImages, Sample
 from training.data.sources import require_apart
 from training.networks import build
-from training.run_files import make_folder, write_csv, write_text
+from training.run_files import make_output, write_csv, write_text
 from training.tasks.by_name import task_of
 
 OF_SPLIT = (*GROUPS["data"], "seed")
@@ -239,7 +239,7 @@ def _notes(setting: Setting, found: Sequence[Row], compared: Comparison | None) 
 
 def _require_folder(folder: Path) -> None:
     """Makes the folder of the files, unless it holds files of others under their names."""
-    make_folder(folder)
+    make_output(folder)
     record = folder / "baselines.json"
     require_unused([record, folder / "baselines.csv"], record, ("baselines_of", "rows"))
 

@@ -41,7 +41,7 @@ from training.collect.sources.frame import Source, SourceFrame
 from training.collect.survey import Candidate, Survey, survey
 from training.data_set import columns
 from training.data_set.table import DataSetTable
-from training.run_files import make_folder
+from training.run_files import make_output
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def collect(options: CollectOptions, say: Say) -> Outcome:
     describer = make_describer(options)
     labels = labels_of(options, describer)
     table = open_table(options.output, labels)
-    make_folder(options.output)
+    make_output(options.output)
     known = known_images(table, describer, say)
     found = survey(sources, describer, known.bags.keys(), options.min_distance, say)
     found = as_known(found, table, known.bags)

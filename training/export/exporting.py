@@ -42,7 +42,7 @@ from training.graphs.parity import ParityError, require_parity, runner
 from training.graphs.quantise import Reduction, reduce
 from training.networks import backbones
 from training.networks.libraries import own_errors
-from training.run_files import make_folder, replacing, require_own_model
+from training.run_files import make_output, replacing, require_own_model
 
 PARITY_IMAGES = 64
 _NOT_MEASURED = ParityRecord("noise", images=0, max_logit_difference=0.0, tolerance=0.0, top1_agreement=0.0)
@@ -87,7 +87,7 @@ def export(
         raise ConfigError(f"--tolerance {tolerance:g}: must be above 0")
     if parity_images < 1:
         raise ConfigError(f"--parity-images {parity_images}: must be above 0")
-    make_folder(output.parent)
+    make_output(output.parent)
     require_own_model(output)
     if members and score_map_stride is not None:
         raise ConfigError("--score-map-stride: a file of several networks has no score map; leave it out")

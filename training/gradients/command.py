@@ -28,7 +28,7 @@ from training.gradients.flow import gradient_norms
 from training.gradients.stacks import Init, Stack
 from training.report import figures
 from training.report.figures import Curve, Plot
-from training.run_files import write_text
+from training.run_files import make_output, write_text
 from training.text_table import text_table
 
 Norms = Mapping[Stack, Sequence[float]]
@@ -132,8 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    make_output(options.output)
     norms = measure(sorted(set(options.depths)), options.batch, options.seed)
-    options.output.mkdir(parents=True, exist_ok=True)
     write_text(options.output / "gradients.json", as_json(norms, options.batch, options.seed))
     draw(norms, options.output / "gradients.png")
     print("length of the gradient of the weights, before the first step:")

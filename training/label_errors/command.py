@@ -20,7 +20,7 @@ from training.data_set.columns import CLASSES_FILE
 from training.label_errors import corrections, examination, features, page, worklist
 from training.label_errors.options import Asked
 from training.label_errors.record import Result, worst_first
-from training.run_files import make_folder, write_text
+from training.run_files import make_output, write_text
 
 PAGE = "labels.html"
 RECORD = "labels.json"
@@ -69,7 +69,7 @@ def _require_folder(folder: Path, sources: Sequence[Path]) -> None:
     """Makes the folder of the results, unless it holds files of others, decisions, or the images."""
     require_apart(folder, sources)
     worklist.require_undecided(folder / worklist.NAME)
-    make_folder(folder)
+    make_output(folder)
     record = folder / RECORD
     names = (PAGE, worklist.NAME, CLASSES_FILE, RECORD)
     require_unused([folder / name for name in names], record, ("labels_of", "findings"))

@@ -17,7 +17,7 @@ from cnn_perception.pages.rendering import render
 from training.look.section import Section
 from training.look.sections import TITLES
 from training.look.subject import Subject
-from training.run_files import make_folder, replacing, write_text
+from training.run_files import make_folder, make_output, replacing, write_text
 
 PAGE = "look.html"
 RECORD = "look.json"
@@ -58,7 +58,7 @@ def require_place(folder: Path) -> None:
         ConfigError: If it does.
         DataError: If it cannot be made or written to.
     """
-    make_folder(folder)
+    make_output(folder)
     record = folder / RECORD
     require_unused([folder / PAGE, record, folder / FIGURES], record, ("backbone", "sections"))
     with _new_folder(folder / FIGURES):

@@ -49,7 +49,7 @@ from training.distillation.unlabelled import Frame
 from training.loop import batch_statistics
 from training.networks import build
 from training.networks.libraries import own_module, preparation
-from training.run_files import make_folder, write_csv, write_text
+from training.run_files import make_output, write_csv, write_text
 from training.tasks.by_name import task_of
 
 _FILES = (
@@ -268,7 +268,7 @@ def open_run(config: TrainConfig, frames: Sequence[Frame] = ()) -> Run:
     _check_network(config)  # what is wrong with it should not be found only after the data were read
     if config.mode != "probe":
         require_precision(config, device)
-    make_folder(folder)
+    make_output(folder)
     if distributed.rank() == 0:  # who alone writes
         require_unused((folder / name for name in _FILES), folder / "config.json", ("backbone", "mode", "epochs"))
         remove_unfinished(folder)

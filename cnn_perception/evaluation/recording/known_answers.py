@@ -20,11 +20,15 @@ _LARGEST_SHIFT_S = 2.0
 
 
 class Timed(Protocol):
-    """A frame as its labels find it: its header's stamp (0 for none), and seconds on the time axis of the labels."""
+    """A frame as its labels find it: its header's stamp, whether that is a time, and seconds on the labels' axis."""
 
     @property
     def stamp_ns(self) -> int:
         """Nanoseconds."""
+
+    @property
+    def has_time(self) -> bool:
+        """Of the stamp."""
 
     @property
     def time_s(self) -> float:
@@ -78,11 +82,11 @@ class KnownAnswers:
     origin_ns: int | None = None
     stamps: LabelStamps | None = None
 
-    def at(self, stamp_ns: int, since_ns: int) -> Truth | None:
+    def at(self, stamp_ns: int | None, since_ns: int) -> Truth | None:
         """Returns what is known of a frame.
 
         Args:
-            stamp_ns: Its stamp; 0 where it has none, or cannot be read: then it is known by its reception.
+            stamp_ns: Its stamp; None where that is no time, or cannot be read: then it is known by its reception.
             since_ns: When it was received, since what is 0 s.
         """
         if self.truth is None:
@@ -122,6 +126,12 @@ class KnownAnswers:
         return [f"{self.labels}: no frame {what}, such as {one}; see --labels-start, or remove them" for one in first]
 
     def doubts(self, frames: Sequence[Timed]) -> list[str]:
+        """Says what is odd about the labels of these frames, a line for each kind: numbers, and clocks."""
+        found = self.truth.not_finite if isinstance(self.truth, Measurements) else 0
+        text = f"{self.labels}: {found} messages hold nan or inf: frames nearest to them are unlabelled"
+        return [*([text] if found else []), *self._doubts_of_clocks(frames)]
+
+    def _doubts_of_clocks(self, frames: Sequence[Timed]) -> list[str]:
         """Says how far the stamps of labels and frames are apart where they were received together, a line or none.
 
         A label that holds for all frames may have been published long before the recorder was started.
@@ -141,10 +151,10 @@ class KnownAnswers:
         ]
 
     def _stamp_of(self, frame: Timed) -> int:
-        return self._as_stamp(frame.stamp_ns, _since_ns(frame))
+        return self._as_stamp(frame.stamp_ns if frame.has_time else None, _since_ns(frame))
 
-    def _as_stamp(self, stamp_ns: int, since_ns: int) -> int:
-        return stamp_ns or (self.origin_ns or 0) + since_ns
+    def _as_stamp(self, stamp_ns: int | None, since_ns: int) -> int:
+        return (self.origin_ns or 0) + since_ns if stamp_ns is None else stamp_ns
 
 
 def _since_ns(frame: Timed) -> int:

@@ -157,6 +157,7 @@ def _frames_of_image(
             time_s=(image.log_time_ns - zero_ns) / 1e9,
             truth=truth,
             received_ns=image.log_time_ns,
+            has_time=image.has_time,
         )
         yield LabelledFrame(record, content if isinstance(content, FrameError) else _encoded(content))
 

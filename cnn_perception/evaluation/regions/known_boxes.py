@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cnn_perception.bag.reader import Bag
+from cnn_perception.bag.reader import Bag, best_first
 from cnn_perception.errors import DataError
 from cnn_perception.evaluation.labels import require_names, rows_of_bag
 from cnn_perception.evaluation.regions.recorded_boxes import detections_of_images
@@ -162,21 +162,25 @@ class KnownTopic:
             frame_ids: Of the images of each stamp.
 
         Raises:
-            DataError: If there is no such topic, or a message cannot be read.
+            DataError: If there is no such topic, a message cannot be read, or a score is not finite.
         """
         self._topic = topic
         self._ignored: Counter[str] = Counter()
         self._refusals = Refusals()
         self._found = self._same_id = self._contradicted = self._lost = 0
         messages = detections_of_images(bag, topic, frame_ids, self._ignored, "known boxes")
-        self._known = {stamp_ns: list(self._usable(found, is_exclusive)) for stamp_ns, found in messages.items()}
+        where = f"{bag.path}: {topic}"
+        self._known = {
+            stamp_ns: list(self._usable(found, is_exclusive, f"{where}: a box stamped {stamp_ns} ns"))
+            for stamp_ns, found in messages.items()
+        }
 
-    def _usable(self, detections: Sequence[Any], is_exclusive: bool) -> Iterator[_Known]:
+    def _usable(self, detections: Sequence[Any], is_exclusive: bool, where: str) -> Iterator[_Known]:
         """Yields the known boxes of an image that have a place, and counts the others."""
         for one in detections:
             box = Box.from_message(one)
             if (refusal := refused(box)) is None:
-                yield _Known(box, _text(one.results, is_exclusive))
+                yield _Known(box, _text(one.results, is_exclusive, where))
             else:
                 self._refusals.add(refusal)
 
@@ -271,10 +275,9 @@ def _is_contradicted(place: int, number: int, boxes: Sequence[Box], known: Seque
     return own == 0.0 or (best > own and best >= LEAST_OVERLAP)
 
 
-def _text(results: Sequence[Any], is_exclusive: bool) -> str:
+def _text(results: Sequence[Any], is_exclusive: bool, where: str) -> str:
     """Returns what a box shows as label files hold it; empty without a result."""
-    best = sorted((one.hypothesis for one in results), key=lambda one: -float(one.score))
-    names = [str(one.class_id) for one in best]
+    names = best_first((one.hypothesis for one in results), where)
     return SEPARATOR.join(names[:1] if is_exclusive else names)
 
 

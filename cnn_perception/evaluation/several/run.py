@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnn_perception.commands import despite_ctrl_c
 from cnn_perception.comparison.baseline import baseline_of_bag
 from cnn_perception.comparison.report.files import NAMES as COMPARISON_FILES
 from cnn_perception.comparison.report.pictures import pictures_of_bags
@@ -31,7 +32,7 @@ from cnn_perception.evaluation.several.one_bag import BagResult, evaluate_one
 from cnn_perception.evaluation.several.page import render_bags
 from cnn_perception.evaluation.several.pooled import PooledReport, pool
 from cnn_perception.evaluation.several.sources import BagSource, FoundBags
-from cnn_perception.files import has_fields, require_other, require_outside, require_unused
+from cnn_perception.files import has_fields, require_other, require_outside, require_unused, require_writable
 from cnn_perception.jobs.outcome import INTERRUPTED, Outcome
 from cnn_perception.jobs.processes import Processes
 from cnn_perception.jobs.ray_cluster import LOCAL, RayCluster
@@ -88,7 +89,7 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
 
     Raises:
         ModelError: If the model file cannot be used.
-        ConfigError: If an option does not fit, or the output folder cannot be made.
+        ConfigError: If an option does not fit, or the output folder cannot be made or written to.
         DataError: If the labels cannot be used, not one bag can be evaluated, or a file cannot be written.
     """
     labels = labels_of_bags(options.labels, found.bags)
@@ -104,18 +105,21 @@ def evaluate_several(found: FoundBags, options: EvaluationOptions, several: Seve
     _remove_earlier(options.output, [part.output for part in parts])
     started_s = time.perf_counter()
     outcomes = _outcomes(found.bags, parts, several)
-    pooled = pool(
-        found.bags,
-        outcomes,
-        options,
-        several.target,
-        _unused(found, labels),
-        time.perf_counter() - started_s,
-    )
-    _write(pooled, outcomes, options.output)
+    duration_s = time.perf_counter() - started_s
+
+    def record(is_interrupted: bool) -> PooledReport:
+        made = pool(found.bags, outcomes, options, several.target, _unused(found, labels), duration_s)
+        made = dataclasses.replace(made, interrupted=made.interrupted or is_interrupted)
+        _write(made, outcomes, options.output)
+        return made
+
+    pooled = despite_ctrl_c(record)
     if options.baseline is None or pooled.interrupted:
         return pooled
-    return dataclasses.replace(pooled, compared=_compare(outcomes, options, pooled.report))
+    try:
+        return dataclasses.replace(pooled, compared=_compare(outcomes, options, pooled.report))
+    except KeyboardInterrupt:
+        return dataclasses.replace(pooled, interrupted=True)
 
 
 def _compare(outcomes: Sequence[Outcome[BagResult]], options: EvaluationOptions, report: Report) -> Compared:
@@ -171,7 +175,8 @@ def _share(bags: int, several: SeveralOptions, options: EvaluationOptions) -> in
 
 
 def _require_own(found: FoundBags, options: EvaluationOptions) -> None:
-    """Refuses an output folder in which something would be overwritten, or would be read as a bag the next time."""
+    """Refuses an output folder that cannot be written, in which something would be overwritten, or that is read."""
+    require_writable(options.output)
     for folder in (*found.searched, *(source.path for source in found.bags)):
         require_outside(options.output, folder)
     compared = COMPARISON_FILES if options.baseline else ()

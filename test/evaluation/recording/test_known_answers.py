@@ -124,6 +124,86 @@ def test_images_without_stamps_are_labelled_by_their_reception(tmp_path, model):
     assert [row["truth"] for row in rows] == ["", "", "red", "red"]
 
 
+def no_time(message, nanosec: int):
+    """The message with a stamp whose nanoseconds are more than a second has."""
+    message.header.stamp.nanosec = nanosec
+    return message
+
+
+def test_stamps_that_are_no_time_are_told_and_shift_no_label(tmp_path, model, capsys):
+    """As of drivers that write the lowest 32 bits of all nanoseconds; labels have true stamps, such as of a map."""
+    messages = []
+    for index, name in enumerate(TRUTH):
+        time_ns = START_NS + index * SECOND // 10
+        if index in CHANGES:
+            messages.append(("/label", time_ns, tiny_bag.classification(time_ns, {name: 1.0})))
+        for topic, message in (
+            ("/camera", tiny_bag.raw(flat(COLOURS[name]), time_ns)),
+            ("/answers", tiny_bag.classification(time_ns, {name: 1.0})),
+        ):
+            messages.append((topic, time_ns, no_time(message, time_ns % 2**32)))
+    count = sum((START_NS + index * SECOND // 10) % 2**32 >= SECOND for index in range(20))
+    bag = tiny_bag.write_bag(tmp_path / "bag", messages)
+
+    for code, report in both(tmp_path, model, bag, "--min-accuracy", 1.0):
+        assert (code, scored(report), report["remarks"]) == (EXIT_OK, 1.0, [])
+        (line,) = report["warnings"]
+        assert f"/camera: stamp_invalid in {count} of 20 messages: nanosec of the stamp is " in line
+        assert line.endswith("; their time is that of their reception")
+    assert "stamp_invalid" in capsys.readouterr().err
+    _, report, _ = run(tmp_path, model, "--bag", bag, "--labels", "", "--no-video")
+    assert "stamp_invalid" in report["warnings"][0]
+
+
+def test_a_stamp_of_before_1970_is_none(tmp_path, model):
+    bag = drive(tmp_path / "bag", images_ns=-2 * START_NS)
+
+    for code, report in both(tmp_path, model, bag, "--min-accuracy", 1.0)[:2]:
+        assert (code, scored(report)) == (EXIT_OK, 1.0)
+
+
+@pytest.mark.parametrize("nanosec", [SECOND, 2**32 - 1])
+def test_labels_whose_stamps_are_no_time_are_refused_with_the_way_out(tmp_path, model, capsys, nanosec):
+    images = [("/camera", START_NS + n, tiny_bag.raw(flat(RED), START_NS + n)) for n in range(5)]
+    label = no_time(tiny_bag.classification(START_NS, {"red": 1.0}), nanosec)
+    bag = tiny_bag.write_bag(tmp_path / "bag", [("/label", START_NS, label), *images])
+
+    assert run(tmp_path, model, "--bag", bag, "--labels", "/label")[0] == EXIT_BAD_INPUT
+    error = capsys.readouterr().err
+    assert f"/label: stamp_invalid in 1 of 1 messages: nanosec of the stamp is {nanosec}, more than a second" in error
+    assert "or publish std_msgs/String, which counts from its reception" in error
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_label_whose_score_is_no_number_is_refused_by_its_name(tmp_path, model, capsys, score, place):
+    names = ["green", "red"] if place == 0 else ["red", "green"]
+    label = tiny_bag.classification(START_NS, {name: {"red": 0.5, "green": score}[name] for name in names})
+    images = [("/camera", START_NS + n, tiny_bag.raw(flat(RED), START_NS + n)) for n in range(5)]
+    bag = tiny_bag.write_bag(tmp_path / "bag", [("/label", START_NS, label), *images])
+
+    assert run(tmp_path, model, "--bag", bag, "--labels", "/label")[0] == EXIT_BAD_INPUT
+    said = f"/label: the label stamped {START_NS} ns gives 'green' the score {score}; mend what published it"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [lambda n, v: tiny_bag.number(v), lambda n, v: tiny_bag.joint_state(n, {"speed": v})])
+def test_measured_numbers_that_are_none_are_told_and_label_nothing(tmp_path, make):
+    model = write_tiny_model(tmp_path / "one.onnx", spec=regression_spec({"speed": "m/s"}), gain=1.0)
+    messages = []
+    for index, value in enumerate([1.0, float("nan"), 1.0, float("inf"), 1.0]):
+        time_ns = START_NS + index * SECOND
+        messages.append(("/speed", time_ns, make(time_ns, value)))
+        messages.append(("/camera", time_ns, tiny_bag.raw(flat(RED), time_ns)))
+    bag = tiny_bag.write_bag(tmp_path / "bag", messages)
+
+    code, report, rows = run(tmp_path, model, "--bag", bag, "--labels", "/speed", "--no-video")
+
+    said = "/speed: 2 messages hold nan or inf: frames nearest to them are unlabelled"
+    assert (code, report["warnings"]) == (EXIT_OK, [said])
+    assert [row["true speed"] for row in rows] == ["1", "", "1", "", "1"]
+
+
 def test_answers_without_images_have_the_clock_of_their_own_stamps(tmp_path):
     messages = []
     for index, name in enumerate(TRUTH):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ def _detection(stamp_ns: int, box: Box, name: str):
     point = _T["geometry_msgs/msg/Point"](0.0, 0.0, 0.0)
     pose = _T["geometry_msgs/msg/Pose"](point, _T["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0))
     result = _T["vision_msgs/msg/ObjectHypothesisWithPose"](
-        _T["vision_msgs/msg/ObjectHypothesis"](name, box.score),
+        _T["vision_msgs/msg/ObjectHypothesis"](name, 1.0 if box.score == -math.inf else box.score),
         _T["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)),
     )
     bbox = _T["vision_msgs/msg/BoundingBox2D"](centre, box.width, box.height)

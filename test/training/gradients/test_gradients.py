@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from paths import UNWRITABLE
 from PIL import Image
 from torch import nn
 
@@ -176,6 +177,15 @@ def test_command_leaves_a_table_a_record_and_a_figure_and_the_same_seed_the_same
 def test_depth_that_no_stack_has_is_refused(depth, tmp_path, capsys):
     assert command.main(["--depths", depth, "--output", str(tmp_path)]) == EXIT_BAD_INPUT
     assert capsys.readouterr().err == f"error: --depths: {depth} is none of 8, 14, 20, ... (6 n + 2)\n"
+
+
+def test_output_that_cannot_be_written_is_refused_before_anything_is_measured(capsys, monkeypatch):
+    def measured(*_: object) -> None:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr(command, "measure", measured)
+    assert command.main(["--depths", "8", "--output", str(UNWRITABLE)]) == EXIT_BAD_INPUT
+    assert capsys.readouterr().err.endswith("; free or choose another --output\n")
 
 
 def test_zeros_and_what_is_beyond_float32_are_marked_in_the_figure_and_null_in_the_record(tmp_path):

@@ -145,6 +145,7 @@ def test_a_section_that_cannot_be_made_is_told_in_the_page_and_the_others_are_ma
         (["--checkpoint", "RUN", "--masks", "nowhere"], "nowhere: there is no such folder of masks"),
         (["--checkpoint", "RUN", "--masks", "/"], "has no classes.csv"),
         (["--checkpoint", "RUN", "--output", __file__], "cannot be made"),
+        (["--checkpoint", "RUN", "--output", "/proc/self/task"], "free or choose another --output"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line_before_anything_is_computed(
