@@ -9,8 +9,8 @@ from cnn_perception.faces import lazy
 if TYPE_CHECKING:
     from cnn_perception.commands.ending import Done as Done
     from cnn_perception.commands.ending import bad_input as bad_input
-    from cnn_perception.commands.ending import end_after as end_after
     from cnn_perception.commands.ending import despite_ctrl_c as despite_ctrl_c
+    from cnn_perception.commands.ending import end_after as end_after
     from cnn_perception.commands.ending import end_at_once as end_at_once
     from cnn_perception.commands.ending import exit_code as exit_code
     from cnn_perception.commands.ending import there as there
@@ -24,8 +24,8 @@ __getattr__, __dir__ = lazy(
         "Done": "ending",
         "ProgressBar": "progress",
         "bad_input": "ending",
-        "end_after": "ending",
         "despite_ctrl_c": "ending",
+        "end_after": "ending",
         "end_at_once": "ending",
         "exit_code": "ending",
         "for_shell": "shell_words",
