@@ -6,6 +6,7 @@ level of torchvision's Resize + CenterCrop. OpenCV's INTER_LINEAR has no antiali
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
@@ -55,25 +56,29 @@ def preprocess(image: RgbImage, spec: InputSpec, out: npt.NDArray[np.float32] | 
     height, width = image.shape[:2]
     place = _place(height, width, spec)
     source = place.source
+    parts: Iterable[npt.NDArray[np.uint8 | np.float32]]
     if source == Region(0, 0, width, height) and (place.rows, place.columns) == (height, width):
-        channels: npt.NDArray[np.uint8 | np.float32] = image.transpose(2, 0, 1)
+        parts = [image.transpose(2, 0, 1)]
     else:
         down = Side((source.top, source.bottom), place.rows, height)
         across = Side((source.left, source.right), place.columns, width)
-        channels = resample(image, down, across, spec.interpolation)
+        parts = resample(image, down, across, spec.interpolation)
     if out is None:
         out = np.empty((3, spec.height, spec.width), np.float32)
-    rows = slice(place.top, place.top + place.rows)
     columns = slice(place.left, place.left + place.columns)
     if (place.rows, place.columns) != (spec.height, spec.width):
         out[:] = 0.0  # the normalised mean colour: padding that tells the network nothing
-    for channel in range(3):
-        # (pixel / 255 - mean) / std, as one multiplication and one subtraction
-        scale = np.float32(1.0 / (255.0 * spec.std[channel]))
-        shift = np.float32(spec.mean[channel] / spec.std[channel])
-        part = out[channel, rows, columns]
-        np.multiply(channels[channel], scale, out=part)
-        part -= shift
+    # (pixel / 255 - mean) / std, as one multiplication and one subtraction
+    scales = [np.float32(1.0 / (255.0 * std)) for std in spec.std]
+    shifts = [np.float32(mean / std) for mean, std in zip(spec.mean, spec.std, strict=True)]
+    row = place.top
+    for planes in parts:
+        rows = slice(row, row + planes.shape[1])
+        for channel, plane in enumerate(planes):
+            part = out[channel, rows, columns]
+            np.multiply(plane, scales[channel], out=part)
+            part -= shifts[channel]
+        row = rows.stop
     return InputTensor(out)
 
 

@@ -7,7 +7,7 @@ Pillow's time and does not depend on Pillow's version. numpy must have a fast BL
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -24,6 +24,9 @@ NumberT = TypeVar("NumberT", np.uint8, np.float32)
 
 _BLOCK = 8
 """New lines that are made by one product: with more of them, more of what is multiplied is zero."""
+_BANDS = 14
+"""Products of rows after which these are finished: what lies between the steps then fits into a core's cache, which
+saves a quarter of the time."""
 
 
 def _triangle(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -78,25 +81,27 @@ class _Plan:
     steps: int
     bands: tuple[_Band, ...]
 
-    def __call__(self, lines: npt.NDArray[np.uint8] | Floats) -> Floats:
-        """(..., old, n) -> (..., new, n) float32.
+    def __call__(self, lines: npt.NDArray[np.uint8] | Floats, bands: slice = slice(None)) -> Floats:
+        """(..., old, n) -> (..., new, n) float32: the new lines of these bands, all of them by default.
 
         Bytes are cast a band at a time, into the same memory: the floats of a whole image fit into no cache.
         """
+        wanted = self.bands[bands]
+        first = wanted[0].to
         *more, _, count = lines.shape
-        result: Floats = np.empty((*more, self.steps, count), np.float32)
-        floats: Floats = np.empty((*more, max(band.weights.shape[1] for band in self.bands), count), np.float32)
-        for band in self.bands:
+        result: Floats = np.empty((*more, wanted[-1].to + len(wanted[-1].weights) - first, count), np.float32)
+        floats: Floats = np.empty((*more, max(band.weights.shape[1] for band in wanted), count), np.float32)
+        for band in wanted:
             new, old = band.weights.shape
             part = lines[..., band.start : band.start + old, :]
             if part.dtype != np.float32:
                 floats[..., :old, :] = part
                 part = floats[..., :old, :]
-            np.matmul(band.weights, part, out=result[..., band.to : band.to + new, :])
+            np.matmul(band.weights, part, out=result[..., band.to - first : band.to - first + new, :])
         return result
 
 
-def resample(image: RgbImage, down: Side, across: Side, interpolation: Interpolation) -> Floats:
+def resample(image: RgbImage, down: Side, across: Side, interpolation: Interpolation) -> Iterator[Floats]:
     """Resizes the part of an image that `down` and `across` keep.
 
     A product makes new lines of lines, so the image is turned between the two. Its channels are turned along as if they
@@ -108,8 +113,8 @@ def resample(image: RgbImage, down: Side, across: Side, interpolation: Interpola
         across: Which columns, likewise.
         interpolation: The filter.
 
-    Returns:
-        (3, down.steps, across.steps) float32 in [0, 255]; by `bicubic` rounded, as Pillow does.
+    Yields:
+        (3, n, across.steps) float32 in [0, 255], the next n of down.steps rows; by `bicubic` rounded, as Pillow does.
     """
     rows = _plan(down, interpolation)
     columns = _plan(across, interpolation)
@@ -118,11 +123,14 @@ def resample(image: RgbImage, down: Side, across: Side, interpolation: Interpola
     pixels = read.reshape(height, width * 3)
     if interpolation == "bilinear":
         # Means of means stay within the range, so either side can be the first; this way there is less to turn.
-        lines = _turned(rows(pixels)).reshape(width, 3 * down.steps)
-        return _turned(columns(lines)).reshape(3, down.steps, across.steps)
+        for first in range(0, len(rows.bands), _BANDS):
+            lines = _turned(rows(pixels, slice(first, first + _BANDS)))
+            planes = _turned(columns(lines.reshape(width, -1)))
+            yield planes.reshape(3, -1, across.steps)
+        return
     # A cubic overshoots at edges. Pillow goes across first, and rounds and cuts off after either side.
     lines = _cut_off(columns(_turned(pixels).reshape(width, 3 * height)))
-    return _cut_off(rows(_turned(lines).reshape(3, height, across.steps)))
+    yield _cut_off(rows(_turned(lines).reshape(3, height, across.steps)))
 
 
 def _turned(lines: npt.NDArray[NumberT]) -> npt.NDArray[NumberT]:
