@@ -411,7 +411,7 @@ class Bag:
         self._note(*clock_notes(filled), *(f"{self.path}: {line}" for line in axis_notes(filled)))
         if metadata is not None and filled:
             is_whole = {file.path.name for file in filled} >= set(metadata.files)
-            found = contradictions(metadata, filled, packing(filled) if is_whole else "")
+            found = contradictions(metadata, files, packing(filled) if is_whole else "")
             self._note(*(f"{self.path}: {line}" for line in found))
         return files
 
