@@ -155,16 +155,17 @@ def _other_files(metadata: Metadata, files: Sequence[StorageFile]) -> list[str]:
     if len(claims) == 1 and whole in {(claim.count, claim.times_ns) for claim in claims.values()}:
         return []
     lines = []
-    for file in sorted(files, key=lambda file: file.path.name):
-        claim = claims.get(_file_name(file.path.name))
+    for name in sorted({file.path.name for file in files}):
+        claim = claims.get(_file_name(name))
         if claim is None:
             continue
-        who = f"metadata.yaml: {file.path.name}"
-        count = file.index.count + file.index.orphans
+        who = f"metadata.yaml: {name}"
+        parts = [file.index for file in files if file.path.name == name]
+        count = sum(part.count + part.orphans for part in parts)
         if claim.count not in {None, count}:
             lines.append(f"{who}: {claim.count} messages are promised, {count} were found")
-        if claim.count != 0 and claim.times_ns and file.index.count:
-            found_ns = file.index.first_ns, file.index.last_ns
+        if claim.count != 0 and claim.times_ns and any(part.count for part in parts):
+            found_ns = min(part.first_ns for part in parts), max(part.last_ns for part in parts)
             lines += _other_times(f"{who}: it", claim.times_ns, found_ns, LARGEST_STEP_BACK_NS)
     others = len(lines) - MOST_LINES
     return [*lines[:MOST_LINES], *([f"metadata.yaml: {others} other claims of its files are wrong"] * (others > 0))]
