@@ -1,7 +1,8 @@
 """Reads MCAP files from the first record to the last; what a file says of itself is compared with what is found.
 
 Indexes, statistics, chunk times, profile and QoS are claims of the writer, and none decides what is read. Only behind a
-broken record the chunk index says where the next chunk begins.
+broken record the chunk index says where the next chunk begins. Of files that were joined one behind the other, as
+`cat` does it, each is read as a file of its own: numbers of channels and places begin anew in it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from cnn_perception.bag.mcap_records import (
     CHUNK,
     DATA_END,
     FIRST_PRIVATE,
+    FOOTER,
     FOOTER_BYTES,
     HEAD,
     HEADER,
@@ -50,19 +52,56 @@ from cnn_perception.bag.storage import MOST_LINES, MessageIndex, by_topic
 from cnn_perception.commands import for_shell
 from cnn_perception.errors import BagError
 
+_MOST_PARTS = 100
+"""Of one file; each takes a descriptor."""
+
+
+class _PartEndError(Exception):
+    """Another MCAP file begins behind the footer of the one that was read.
+
+    Attributes:
+        place: Where it begins, bytes.
+    """
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place = place
+
+
+def mcap_files(path: Path, shown: Path) -> list[McapFile]:
+    """Opens an MCAP file, or each of those that were joined to one; arguments and errors are those of `McapFile`."""
+    files: list[McapFile] = []
+    start = 0
+    try:
+        while len(files) < _MOST_PARTS:
+            try:
+                return [*files, McapFile(path, shown, start)]
+            except _PartEndError as part:  # what the end of the file says is not true of this part
+                files.append(McapFile(path, shown, start, part.place))
+                start = part.place
+    except BaseException:
+        for file in files:
+            file.close()
+        raise
+    files[-1].damage.append(f"{shown}: more than {_MOST_PARTS} MCAP files were joined to it; the rest was not read")
+    return files
+
 
 class McapFile:
     """An open MCAP file, a `StorageFile`; places are (number of the compressed chunk or -1, offset, size)."""
 
-    def __init__(self, path: Path, shown: Path) -> None:
+    def __init__(self, path: Path, shown: Path, start: int = 0, end: int | None = None) -> None:
         """Scans the file once, as far as possible.
 
         Args:
             path: The file.
             shown: Where the user has it.
+            start: Where in it the MCAP file begins, bytes.
+            end: Where the next one begins; None for the end of the file.
 
         Raises:
             BagError: If it is not an MCAP file.
+            _PartEndError: If there is a next one, and `end` is None.
             OSError: If it cannot be read.
         """
         self.path = shown
@@ -70,7 +109,8 @@ class McapFile:
         self.damage: list[str] = []
         self.index = MessageIndex(place_size=3)
         self._descriptor = os.open(path, os.O_RDONLY)
-        self._size = os.fstat(self._descriptor).st_size
+        self._start = start
+        self._size = (os.fstat(self._descriptor).st_size if end is None else end) - start
         self._summary: Summary | None = None
         self._schemas: dict[int, str] = {}
         self._chunk_starts: set[int] = set()
@@ -109,6 +149,7 @@ class McapFile:
         return found
 
     def _read(self, offset: int, size: int) -> bytes:
+        offset, size = self._start + offset, max(0, min(size, self._size - offset))
         found = os.pread(self._descriptor, size, offset)
         while len(found) < size and (more := os.pread(self._descriptor, size - len(found), offset + len(found))):
             found += more
@@ -158,6 +199,8 @@ class McapFile:
         while position + HEAD.size <= self._size and position != end:
             opcode, length = head_at(self._read, position)
             body = position + HEAD.size
+            if (opcode, length) == (FOOTER, 20) and self._read(body + length, 2 * len(MAGIC)) == 2 * MAGIC:
+                raise _PartEndError(self._start + body + length + len(MAGIC))
             if opcode == DATA_END and allowed is IN_DATA:
                 self._check_data(position, self._read(body, 4))
                 allowed = IN_SUMMARY
@@ -181,7 +224,7 @@ class McapFile:
         elif self._summary is None:
             self.damage.append(f"{self.path}: is truncated; {read}{self._repair()}")
         elif is_broken:
-            self.damage.append(f"{self.path}: is damaged at byte {position}, before which {read}")
+            self.damage.append(f"{self.path}: is damaged at byte {self._start + position}, before which {read}")
 
     def _repair(self) -> str:
         """Returns how the file is mended, as the end of a line; of one that was packed as a whole its copy would be."""
@@ -269,7 +312,9 @@ class McapFile:
         self._broken_chunks += 1
         if self._broken_chunks <= MOST_LINES:
             found = self.index.count - before
-            self.damage.append(f"{self.path}: the chunk at byte {start}: {trouble}; {found} of its messages were read")
+            self.damage.append(
+                f"{self.path}: the chunk at byte {self._start + start}: {trouble}; {found} of its messages were read"
+            )
 
     def _scan_contents(self, chunk: Chunk, is_whole: bool) -> str:
         """Takes in the messages of a chunk; returns what is wrong with it, or nothing."""

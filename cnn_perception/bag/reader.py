@@ -41,7 +41,7 @@ from cnn_perception.bag.storage import (
     clock_notes,
     reception_order,
 )
-from cnn_perception.bag.storage_files import open_files, packing, reindexing, storage_paths, without_storage
+from cnn_perception.bag.storage_files import JOINED, open_files, packing, reindexing, storage_paths, without_storage
 from cnn_perception.errors import BagError, FrameError, one_line, printable
 from cnn_perception.image.messages import EncodedFile, EncodedImage, encoded_from_message, nanoseconds, way_out
 from cnn_perception.label_text import SEPARATOR
@@ -146,7 +146,8 @@ class Bag:
         topics: What it holds.
         start_ns: When the first message of any topic was received, nanoseconds.
         damage: What could not be read, one line each; grows while reading.
-        warnings: What is odd about the messages of topics that were read to the last one, one line each.
+        warnings: What is odd about its files, and about the messages of topics that were read to the last one, one line
+            each.
     """
 
     def __init__(self, path: Path) -> None:
@@ -411,7 +412,7 @@ class Bag:
         self._note(*clock_notes(filled), *(f"{self.path}: {line}" for line in axis_notes(filled)))
         if metadata is not None and filled:
             is_whole = {file.path.name for file in filled} >= set(metadata.files)
-            found = contradictions(metadata, filled, packing(filled) if is_whole else "")
+            found = contradictions(metadata, files, packing(filled) if is_whole else "")
             self._note(*(f"{self.path}: {line}" for line in found))
         return files
 
@@ -428,6 +429,9 @@ class Bag:
         self._note(*notes)
         if not files:
             raise BagError("; ".join(self.damage))
+        for path, count in Counter(file.path for file in files).items():
+            if count > 1:
+                self.warnings.append(printable(f"{path}: {JOINED.format(count=count)}"))
         return files, metadata
 
     def _metadata(self) -> Metadata | None:

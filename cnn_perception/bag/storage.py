@@ -390,9 +390,9 @@ def _rows(number: int, channel: Channel) -> npt.NDArray[np.int64]:
 def _chunk_numbers(channels: list[tuple[StorageFile, Channel]]) -> npt.NDArray[np.int64]:
     """Returns a number of its own for the chunk of each message; -1 where it lies in none that is compressed."""
     found = []
-    files: dict[Path, int] = {}
+    files: dict[int, int] = {}
     for file, channel in channels:
-        base = files.setdefault(file.path, len(files)) << 40
+        base = files.setdefault(id(file), len(files)) << 40
         chunks = channel.places[:, 0] if channel.place_size > 1 else np.full(len(channel.times_ns), -1)
         found.append(np.where(chunks < 0, -1, base + chunks))
     return np.concatenate(found)

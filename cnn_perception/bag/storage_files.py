@@ -22,7 +22,7 @@ from cnn_perception.bag.decompression import (
     unpacked_pieces,
 )
 from cnn_perception.bag.mcap_records import MAGIC
-from cnn_perception.bag.mcap_storage import McapFile
+from cnn_perception.bag.mcap_storage import mcap_files
 from cnn_perception.bag.metadata import refuse_in_place
 from cnn_perception.bag.sqlite_storage import SqliteFile
 from cnn_perception.bag.storage import MOST_LINES, StorageFile
@@ -32,6 +32,11 @@ from cnn_perception.mistaken_files import BEGINNING_BYTES
 
 _ENDINGS = (".mcap", ".db3")
 _ARCHIVES = (".gz", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".tar", ".tgz")
+JOINED = (
+    "is {count} MCAP files one behind the other, as `cat` leaves them; all were read, but other programs read one: "
+    "join files with `mcap merge`, or put them into one folder"
+)
+"""What is said of such a file."""
 _NUMBERED = re.compile(r".+_\d+\.[a-zA-Z0-9]+")
 """Names of files that `ros2 bag reindex` finds."""
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -135,7 +140,8 @@ def open_files(paths: Iterable[Path], folder: TemporaryFolder, stack: ExitStack)
         stack: Closes them.
 
     Returns:
-        The files in the order of their first messages, and what cannot be read or is there twice, a line each.
+        The files in the order of their first messages, several of one path where MCAP files were joined, and what
+        cannot be read or is there twice, a line each.
     """
     files: list[StorageFile] = []
     notes: list[str] = []
@@ -144,19 +150,25 @@ def open_files(paths: Iterable[Path], folder: TemporaryFolder, stack: ExitStack)
             with path.open("rb") as stream:
                 refuse_in_place(stream.read(BEGINNING_BYTES))
             unpacked = _unpacked(path, folder.path(), notes) if is_packed(path) else path
-            file = _opened(unpacked, path, folder)
+            opened = _opened(unpacked, path, folder)
         except (BagError, OSError, apsw.Error, ValueError, MemoryError) as error:
             notes.append(f"{path}: cannot be read at all ({one_line(error).removeprefix(f'{path}: ')})")
             continue
-        stack.callback(file.close)
-        twin = next((other for other in files if _are_alike(file, other)), None)
-        if twin is not None:
-            notes.append(f"{path}: holds the same messages as {twin.path.name}; it was left out")
-            continue
-        notes += file.damage
-        if file.index.orphans:
-            notes.append(f"{path}: {file.index.orphans} messages are of no topic that it describes")
-        files.append(file)
+        for file in opened:
+            stack.callback(file.close)
+            twin = next((other for other in files if _are_alike(file, other)), None)
+            if twin is not None:
+                which = (
+                    "holds the same messages twice; they were read once"
+                    if twin.path == path
+                    else (f"holds the same messages as {twin.path.name}; it was left out")
+                )
+                notes.append(f"{path}: {which}")
+                continue
+            notes += file.damage
+            if file.index.orphans:
+                notes.append(f"{path}: {file.index.orphans} messages are of no topic that it describes")
+            files.append(file)
     return sorted(files, key=lambda file: file.index.first_ns), notes
 
 
@@ -178,15 +190,15 @@ def packing(files: Sequence[StorageFile]) -> str:
     return ""
 
 
-def _opened(unpacked: Path, path: Path, folder: TemporaryFolder) -> StorageFile:
-    """Returns an open file; what it is, its first bytes say before its name."""
+def _opened(unpacked: Path, path: Path, folder: TemporaryFolder) -> Sequence[StorageFile]:
+    """Returns an open file, or those that were joined to it; what it is, its first bytes say before its name."""
     with unpacked.open("rb") as file:
         head = file.read(len(_SQLITE_MAGIC))
     suffix = Path(_plain(path.name)).suffix.lower()
     if head.startswith(MAGIC) or (suffix == ".mcap" and head != _SQLITE_MAGIC):
-        return McapFile(unpacked, path)
+        return mcap_files(unpacked, path)
     if head == _SQLITE_MAGIC or suffix == ".db3":
-        return SqliteFile(unpacked, path, folder)
+        return [SqliteFile(unpacked, path, folder)]
     if head.startswith(_ROS_1_MAGIC):
         raise BagError(
             f"is a bag of ROS 1; convert it: {for_shell('rosbags-convert', '--src', path, '--dst', path.stem)}"

@@ -190,6 +190,127 @@ def test_everything_is_read_and_what_the_metadata_contradict_is_said(tmp_path, s
         assert opened.start_ns == START_NS
 
 
+def claim(name, times, **others):
+    """An entry of `files`, as rosbag2 writes it."""
+    start, duration = (times[0], times[-1] - times[0]) if times else (2**63 - 1, 0)
+    said = {"starting_time": {"nanoseconds_since_epoch": start}, "duration": {"nanoseconds": duration}}
+    return {"path": name, **said, "message_count": len(times), **others}
+
+
+def split(path, storage, **options):
+    """A bag of two files; returns their names."""
+    bag = folder(path, storage, TIMES[:5], **options)
+    other = next(one for one in folder(path.with_name("other"), storage, TIMES[5:], **options).glob("other.*"))
+    first = next(one for one in bag.iterdir() if one.name.startswith(f"{path.name}."))
+    names = [first.name, f"second.{other.name.partition('.')[2]}"]
+    shutil.move(other, bag / names[1])
+    edit(
+        bag,
+        relative_file_paths=names,
+        message_count=12,
+        duration={"nanoseconds": TIMES[-1] - TIMES[0]},
+        topics_with_message_count=count_of(12),
+        files=[claim(names[0], TIMES[:5]), claim(names[1], TIMES[5:])],
+    )
+    return names
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"message_count": 9}, "9 messages are promised, 7 were found"),
+        ({"message_count": 0}, "0 messages are promised, 7 were found"),
+        (
+            {"starting_time": {"nanoseconds_since_epoch": START_NS - 9 * SECOND}},
+            "it gives 1699999991.000 s as the time of the first message, it is 1700000000.500 s; the messages' own",
+        ),
+        ({"duration": {"nanoseconds": 9 * SECOND}}, "it gives 1700000009.500 s as the time of the last message"),
+    ],
+    ids=["more", "none", "start", "duration"],
+)
+def test_what_the_metadata_say_of_one_file_of_several_is_compared_with_it(tmp_path, storage, change, line):
+    bag = tmp_path / "bag"
+    names = split(bag, storage)
+    assert read(bag) == (TIMES, [])
+
+    edit(bag, files=[claim(names[0], TIMES[:5]), claim(names[1], TIMES[5:], **change)])
+    found, damage = read(bag)
+
+    assert found == TIMES
+    assert any(f"{bag}: metadata.yaml: {names[1]}: {line}" in said for said in damage), damage
+    assert not [said for said in damage if names[0] in said]
+
+
+@BOTH
+def test_messages_that_the_metadata_give_to_a_file_without_any_are_said(tmp_path, storage):
+    names = split(tmp_path / "bag", storage)
+    folder(tmp_path / "empty", storage, []).joinpath(names[0].replace("bag", "empty")).replace(
+        tmp_path / "bag" / names[0]
+    )
+
+    found, damage = read(tmp_path / "bag")
+
+    assert found == TIMES[5:]
+    assert any(f"{names[0]}: 5 messages are promised, 0 were found" in said for said in damage), damage
+
+
+def test_wrong_claims_of_many_files_are_counted(tmp_path):
+    bag = folder(tmp_path / "bag", MCAP, TIMES[:1])
+    for n in range(1, 12):
+        folder(tmp_path / f"b{n:02}", MCAP, [TIMES[n]]).joinpath(f"b{n:02}.mcap").rename(bag / f"b{n:02}.mcap")
+    names = sorted(path.name for path in bag.glob("*.mcap"))
+    edit(bag, relative_file_paths=names, files=[claim(name, TIMES[:1], message_count=4) for name in names])
+
+    found, damage = read(bag)
+
+    assert found == TIMES
+    assert sum("4 messages are promised, 1 were found" in line for line in damage) < 6
+    assert any("other claims of its files are wrong" in line for line in damage)
+
+
+def of_files(change):
+    return lambda entries: [change(entry) for entry in entries]
+
+
+NO_CLAIMS = {
+    "before version 5": None,
+    "an empty list, as after a reindexing": lambda entries: [],
+    "null": "null",
+    "of no file": of_files(lambda entry: {**entry, "path": "elsewhere.mcap"}),
+    "never filled in": of_files(lambda entry: claim(entry["path"], [])),
+    "all 0": of_files(lambda entry: claim(entry["path"], [0], message_count=0)),
+    "no times": of_files(lambda entry: {"path": entry["path"], "message_count": entry["message_count"]}),
+    "times 0": of_files(lambda entry: claim(entry["path"], [0], message_count=entry["message_count"])),
+    "names before they were packed": of_files(lambda entry: {**entry, "path": entry["path"].removesuffix(".zstd")}),
+    "folders before the names": of_files(lambda entry: {**entry, "path": f"bag/{entry['path']}"}),
+    "ends too early by what threads mix up": of_files(
+        lambda entry: {**entry, "duration": {"nanoseconds": entry["duration"]["nanoseconds"] - SECOND // 5}}
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("mode", [CompressionMode.NONE, CompressionMode.FILE, CompressionMode.MESSAGE])
+@pytest.mark.parametrize("change", NO_CLAIMS.values(), ids=NO_CLAIMS)
+def test_what_recorders_leave_out_of_the_list_of_files_is_no_contradiction(tmp_path, storage, mode, change):
+    bag = tmp_path / "bag"
+    split(bag, storage, compression=mode)
+    edit(bag, files=change)
+
+    assert read(bag) == (TIMES, [])
+
+
+@BOTH
+def test_a_last_file_that_was_begun_and_got_no_message_is_no_contradiction(tmp_path, storage):
+    names = split(tmp_path / "bag", storage)
+    last = names[0].replace("bag", "empty")
+    folder(tmp_path / "empty", storage, []).joinpath(last).rename(tmp_path / "bag" / last)
+    edit(tmp_path / "bag", relative_file_paths=[*names, last], files=lambda entries: [*entries, claim(last, [])])
+
+    assert read(tmp_path / "bag") == (TIMES, [])
+
+
 @BOTH
 @pytest.mark.parametrize("mode", [CompressionMode.FILE, CompressionMode.MESSAGE, CompressionMode.STORAGE])
 def test_a_compression_that_the_metadata_do_not_tell_is_read_and_said(tmp_path, storage, mode):

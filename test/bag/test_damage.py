@@ -78,6 +78,12 @@ def topic(value: object, *names: str) -> Callable[[dict], object]:
 
 METADATA = {
     "files no list": lambda information: information.update(files="x"),
+    "file a text": lambda information: information.update(files=["x"]),
+    "file without a name": lambda information: information.update(files=[{"message_count": 3}]),
+    "count of a file a text": lambda information: information["files"][0].update(message_count="x"),
+    "count of a file wrong": lambda information: information["files"][0].update(message_count=3),
+    "start of a file a list": lambda information: information["files"][0].update(starting_time=[1]),
+    "start of a file a text": lambda information: information["files"][0].update(starting_time="x"),
     "files not listed": lambda information: information.update(relative_file_paths=[]),
     "another storage": lambda information: information.update(storage_identifier="x"),
     "storage a list": lambda information: information.update(storage_identifier=["mcap"]),

@@ -1,6 +1,6 @@
 """What an MCAP file says of itself is compared with what is in it: every image there is read, or something is said.
 
-Owned here: statistics, indexes, checksums, chunks, cut and broken files. The oracle is what was written.
+Owned here: statistics, indexes, checksums, chunks, cut, broken and joined files. The oracle is what was written.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tiny_bag import START_NS, McapWriter, mcap_record
 
 from cnn_perception.bag.reader import Bag
 from cnn_perception.errors import BagError
+from cnn_perception.image.messages import decode
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -211,3 +212,108 @@ def test_compressed_chunks_that_overlap_much_are_unpacked_a_few_times_only(tmp_p
 
     assert sorted(found) == sorted(times)
     assert sum(a != b for a, b in itertools.pairwise(unpacked)) <= 16
+
+
+# ---- files that were joined with `cat`
+
+WORDS = ("/words", "cdr", "std_msgs/msg/String", "ros2msg")
+
+
+def part(path, times, channels=(CAMERA,), **options):
+    """The bytes of an MCAP file whose images are of these times, on the channel of the camera."""
+    number = channels.index(CAMERA) + 1
+    return McapWriter(channels, [(number, t, data) for _, t, data in images(times)], **options).write(path).read_bytes()
+
+
+PLAIN, PACKED = {"per_chunk": 0, "statistics": False, "repeated": False}, INTACT["zstd"]
+
+
+def all_said(path) -> tuple[list[int], list[str], list[str]]:
+    with Bag(path) as bag:
+        return [image.log_time_ns for image in bag.images(bag.image_topic())], bag.damage, bag.warnings
+
+
+@pytest.mark.parametrize(
+    "options",
+    [({}, {}, {}), (PACKED, PACKED, PACKED), (PLAIN, PLAIN, PLAIN), (PLAIN, PACKED, {}), ({}, PLAIN, PACKED)],
+    ids=["chunks", "zstd", "no chunks", "no chunks first", "zstd last"],
+)
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)], ids=["in order", "last first"])
+@pytest.mark.parametrize("as_a_whole", [False, True], ids=["", "packed"])
+def test_of_joined_files_every_one_is_read(tmp_path, options, order, as_a_whole):
+    """Their channels have other numbers in each, and the same number is of another topic."""
+    channels = ((CAMERA,), (WORDS, CAMERA), (CAMERA, WORDS))
+    parts = [
+        part(tmp_path / "one", TIMES[4 * n : 4 * n + 4], channels[n], **{"per_chunk": 2, **options[n]})
+        for n in range(3)
+    ]
+    path = tmp_path / ("joined.mcap.zstd" if as_a_whole else "joined.mcap")
+    joined = b"".join(parts[n] for n in order)
+    path.write_bytes(zstd.compress(joined) if as_a_whole else joined)
+
+    found, damage, (warning,) = all_said(path)
+
+    assert found == TIMES
+    assert damage == []
+    assert warning.startswith(f"{path}: is 3 MCAP files one behind the other")
+    assert "`mcap merge`" in warning
+
+
+def test_joined_files_of_several_cameras_keep_their_pictures_apart(tmp_path):
+    """Each payload is that which was written at this time: places are those of its own part."""
+    both = [(("/a", *CAMERA[1:]), WORDS), (WORDS, ("/a", *CAMERA[1:]))]
+    written = {t: tiny_bag.payload(tiny_bag.raw(tiny_bag.flat((n * 20, 0, 0), 30, 30), t)) for n, t in enumerate(TIMES)}
+    joined = b"".join(
+        McapWriter(both[n], [(n + 1, t, written[t]) for t in TIMES[6 * n : 6 * n + 6]], **PACKED)
+        .write(tmp_path / "one")
+        .read_bytes()
+        for n in range(2)
+    )
+    (tmp_path / "joined.mcap").write_bytes(joined)
+
+    with Bag(tmp_path / "joined.mcap") as bag:
+        found = {image.log_time_ns: int(decode(image.frame)[0, 0, 0]) for image in bag.images(bag.image_topic("/a"))}
+
+    assert found == {t: n * 20 for n, t in enumerate(TIMES)}
+
+
+@pytest.mark.parametrize("cut", [1, 9, 60, 700])
+def test_of_joined_files_the_last_of_which_was_cut_all_before_the_cut_is_read(tmp_path, cut):
+    first, second = part(tmp_path / "a", TIMES[:6], **PLAIN), part(tmp_path / "b", TIMES[6:], **PLAIN)
+    (tmp_path / "joined.mcap").write_bytes((first + second)[:-cut])
+
+    found, damage, warnings = all_said(tmp_path / "joined.mcap")
+
+    assert found == (TIMES if cut < 50 else TIMES[:11])  # of a summary, a footer and the last bytes
+    assert "is truncated" in damage[0] or "its end is damaged" in damage[0]
+    assert len(warnings) == 1
+
+
+def test_a_file_that_was_joined_to_itself_is_read_once(tmp_path):
+    (tmp_path / "joined.mcap").write_bytes(2 * part(tmp_path / "a", TIMES))
+
+    found, damage, _ = all_said(tmp_path / "joined.mcap")
+
+    assert found == TIMES
+    assert damage == [f"{tmp_path}/joined.mcap: holds the same messages twice; they were read once"]
+
+
+def test_of_very_many_joined_files_the_first_are_read_and_it_is_said(tmp_path):
+    parts = [part(tmp_path / "one", [START_NS + n * 10**8], **PLAIN) for n in range(101)]
+    (tmp_path / "joined.mcap").write_bytes(b"".join(parts))
+
+    found, damage, _ = all_said(tmp_path / "joined.mcap")
+
+    assert found == [START_NS + n * 10**8 for n in range(100)]
+    assert damage == [f"{tmp_path}/joined.mcap: more than 100 MCAP files were joined to it; the rest was not read"]
+
+
+def test_what_the_metadata_say_of_a_joined_file_is_compared_with_all_of_it(tmp_path):
+    bag = tiny_bag.folder(tmp_path / "bag")
+    (bag / "bag.mcap").write_bytes(part(tmp_path / "a", TIMES[:6]) + part(tmp_path / "b", TIMES[6:]))
+    assert read(bag) == (TIMES, [])
+
+    tiny_bag.edit(bag, files=lambda entries: [{**entries[0], "message_count": 6}])
+    found, (said,) = read(bag)
+    assert found == TIMES
+    assert said.endswith("metadata.yaml: bag.mcap: 6 messages are promised, 12 were found")
