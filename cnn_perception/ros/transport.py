@@ -94,7 +94,7 @@ _ANYBODYS_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
 """Everybody may put links and pipes into that folder."""
 _STARTING_S = 10.0
 """After so long a process that is starting holds its lock."""
-_FAREWELL_S = 2.0
+_FAREWELL_S = 0.6
 """What a node that has ended had is known for no longer, unless it was killed: then nothing more is told of it."""
 _GUID_PREFIX = 12
 _REST_S = 0.1
@@ -237,7 +237,7 @@ def let_ended_nodes_go(node: Node) -> None:
     that another one appears or ends, and rclpy keeps Python's lock meanwhile. Source: eProsima/Fast-DDS#6513.
 
     Args:
-        node: The last one of its domain, but for killed ones; where others run it waits for two seconds, in vain.
+        node: The last one of its domain, but for killed ones; where others run it waits for `_FAREWELL_S`, in vain.
     """
     if named(name_in_use()) is not FAST_DDS:
         return

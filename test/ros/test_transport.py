@@ -158,8 +158,8 @@ OWN, OTHER = [*range(12), 0, 0, 1, 4], [*range(1, 13), 0, 0, 2, 3]
     ("known", "waits_s"),
     [
         (lambda now_s: [OWN], (0.0, 0.2)),
-        (lambda now_s: [OWN, OTHER] if now_s < 0.5 else [OWN], (0.5, 0.8)),
-        (lambda now_s: [OWN, OTHER], (2.0, 2.3)),  # it was killed: nobody has said that it is gone
+        (lambda now_s: [OWN, OTHER] if now_s < 0.3 else [OWN], (0.3, 0.6)),
+        (lambda now_s: [OWN, OTHER], (0.6, 0.9)),  # it was killed: nobody has said that it is gone
     ],
 )
 def test_a_participant_is_left_when_it_is_alone_and_nothing_more_is_told_of_the_others(
