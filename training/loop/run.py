@@ -361,7 +361,7 @@ def mixed_precision(config: TrainConfig, device: torch.device, network: nn.Modul
 
 
 def processor_multiplies_bf16() -> bool:
-    """Returns whether this processor has AMX's units for it; torch 2.6 to 2.8 do not say so."""
+    """Returns whether this processor has AMX's units for it; an older torch does not say so."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     return capabilities is not None and bool(capabilities().get("amx_bf16"))
 
