@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 NAME = "cnn_perception"
 ROOT = Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / NAME / "__init__.py").read_text()).group(1)
-EXTRAS = ("cpu", "gpu", "openvino", "fleet", "heic", "page", "test")
+EXTRAS = ("cpu", "gpu", "openvino", "fleet", "heic", "page", "test", "video")
 
 
 def files(pattern: str) -> list[str]:

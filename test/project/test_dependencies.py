@@ -55,7 +55,7 @@ RUNTIME: list[dict[str, set[str]]] = [
         "regions": {"numpy", "cv2"},
     },
     {"comparison": {"numpy", "cv2"}, "results_bag": set()},
-    {"background": {"numpy", "cv2"}, "evaluation": {"numpy", "cv2", "tqdm"}},
+    {"background": {"numpy", "cv2"}, "evaluation": {"av", "numpy", "cv2", "tqdm"}},
     {"answers": {"numpy", "tqdm"}, "black_box": set()},
     {
         "live_replay": ROS | {"tqdm"},
@@ -227,11 +227,12 @@ def test_no_node_reaches_the_pages():
     assert [name for name in reached if name.startswith(("cnn_perception.pages", "cnn_perception.evaluation"))] == []
 
 
-@pytest.mark.parametrize("library", ["jinja2", "matplotlib", "tqdm"])
-def test_pages_figures_and_progress_are_made_by_one_module_each(library):
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib", "tqdm", "av"])
+def test_pages_figures_progress_and_videos_are_made_by_one_module_each(library):
     users = [path.stem for _, path in ALL_FILES if library in libraries_of(path)]
 
-    assert users == [{"jinja2": "rendering", "matplotlib": "figures", "tqdm": "progress"}[library]]
+    names = {"jinja2": "rendering", "matplotlib": "figures", "tqdm": "progress", "av": "pyav_video"}
+    assert users == [names[library]]
 
 
 def test_what_needs_no_ros_imports_without_ros_and_torch():

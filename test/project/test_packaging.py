@@ -30,7 +30,7 @@ EXECUTABLES = {"perception_node", "camera_node", "evaluate_bag", "follow_node", 
 NOT_PACKAGED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "build", "install", "log", "runs", "demo_output"
 )
-OPTIONAL = {"ray": "fleet", "starlette": "page", "uvicorn": "page"}
+OPTIONAL = {"av": "video", "ray": "fleet", "starlette": "page", "uvicorn": "page"}
 """What a program asks for where it is wanted, and the file of requirements that has it."""
 STANDARD_SINCE_3_14 = {"compression"}
 ROSDEP_KEYS = {

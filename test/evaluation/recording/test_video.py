@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from cnn_perception.errors import DataError
-from cnn_perception.evaluation.recording import video as overlay
-from cnn_perception.evaluation.recording.video import VideoFile
+from cnn_perception.evaluation.recording import pyav_video, video_file
+from cnn_perception.evaluation.recording.opencv_video import OpenCvVideo
+from cnn_perception.evaluation.recording.pyav_video import PyAvVideo
 from cnn_perception.image.messages import RgbImage
 
 SIZE = (48, 64)
@@ -38,20 +39,27 @@ def numbers(path: Path) -> list[int]:
     return found
 
 
-@pytest.fixture(params=["joined", "alone"])
-def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With an OpenCV that joins segments, and with an older one."""
+Way = type[OpenCvVideo] | type[PyAvVideo]
+
+
+@pytest.fixture(params=["pyav", "joined", "alone"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    """By PyAV, by an OpenCV that joins segments, and by an older one."""
+    if request.param == "pyav":
+        if not pyav_video.is_installed():
+            pytest.skip("PyAV is not installed: requirements/video.txt")
+        return PyAvVideo
     if request.param == "alone":
         monkeypatch.delattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", raising=False)
     elif not hasattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO"):
         pytest.skip("this OpenCV cannot join what was encoded before")
-    return str(request.param)
+    return OpenCvVideo
 
 
 @pytest.mark.parametrize("count", [1, 30, 31, 200])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_frame_is_shown_once_and_in_order(tmp_path: Path, ways: str, count: int, workers: int) -> None:
-    with VideoFile(tmp_path, "overlay", 12.5, *SIZE) as video:
+def test_every_frame_is_shown_once_and_in_order(tmp_path: Path, way: Way, count: int, workers: int) -> None:
+    with way(tmp_path, "overlay", 12.5, *SIZE) as video:
         video.write(numbered(count), workers)
 
     assert numbers(video.path) == list(range(count))
@@ -59,28 +67,38 @@ def test_every_frame_is_shown_once_and_in_order(tmp_path: Path, ways: str, count
     assert list(tmp_path.iterdir()) == [video.path]
 
 
-def test_what_is_written_in_two_parts_goes_on_after_the_first(tmp_path: Path, ways: str) -> None:
-    with VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+def test_what_is_written_in_two_parts_goes_on_after_the_first(tmp_path: Path, way: Way) -> None:
+    with way(tmp_path, "overlay", 10.0, *SIZE) as video:
         video.write(itertools.islice(numbered(70), 40))
         video.write(itertools.islice(numbered(70), 40, None))
 
     assert numbers(video.path) == list(range(70))
 
 
-def test_frames_of_another_size_are_scaled(tmp_path: Path, ways: str) -> None:
-    with VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+def test_colours_are_those_of_the_pictures(tmp_path: Path, way: Way) -> None:
+    colours = [(200, 40, 60), (30, 180, 90), (50, 70, 220)]
+    with way(tmp_path, "overlay", 10.0, *SIZE) as video:
+        video.write(RgbImage(np.full((*SIZE, 3), colour, np.uint8)) for colour in colours)
+
+    played = cv2.VideoCapture(str(video.path))
+    for colour in colours:
+        assert played.read()[1][..., ::-1].mean(axis=(0, 1)) == pytest.approx(colour, abs=4)
+
+
+def test_frames_of_another_size_are_scaled(tmp_path: Path, way: Way) -> None:
+    with way(tmp_path, "overlay", 10.0, *SIZE) as video:
         video.write(itertools.chain(numbered(3), itertools.islice(numbered(40, (96, 128)), 3, None)))
 
     assert numbers(video.path)[:3] == [0, 1, 2]
     assert len(numbers(video.path)) == 40
 
 
-def test_a_frame_that_cannot_be_drawn_leaves_no_file(tmp_path: Path, ways: str) -> None:
+def test_a_frame_that_cannot_be_drawn_leaves_no_file(tmp_path: Path, way: Way) -> None:
     def broken() -> Iterator[RgbImage]:
         yield from numbered(100)
         raise DataError("no more")
 
-    with pytest.raises(DataError, match="no more"), VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+    with pytest.raises(DataError, match="no more"), way(tmp_path, "overlay", 10.0, *SIZE) as video:
         video.write(broken())
 
     assert not list(tmp_path.iterdir())
@@ -89,16 +107,16 @@ def test_a_frame_that_cannot_be_drawn_leaves_no_file(tmp_path: Path, ways: str) 
 def test_a_segment_that_lost_frames_is_told_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO"):
         pytest.skip("this OpenCV cannot join what was encoded before")
-    encode = VideoFile._encode
+    encode = OpenCvVideo._encode
 
-    def cut(self: VideoFile, segment: tuple[int, tuple[RgbImage, ...]]) -> tuple[Path, int]:
+    def cut(self: OpenCvVideo, segment: tuple[int, tuple[RgbImage, ...]]) -> tuple[Path, int]:
         path, count = encode(self, segment)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         return path, count
 
-    monkeypatch.setattr(VideoFile, "_encode", cut)
+    monkeypatch.setattr(OpenCvVideo, "_encode", cut)
 
-    with pytest.raises(DataError, match="is the disk full"), VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+    with pytest.raises(DataError, match="is the disk full"), OpenCvVideo(tmp_path, "overlay", 10.0, *SIZE) as video:
         video.write(numbered(100))
 
     assert not list(tmp_path.iterdir())
@@ -112,10 +130,10 @@ def noisy(count: int) -> Iterator[RgbImage]:
 
 @pytest.mark.parametrize("share", [0.5, 0.999, 1.0])
 def test_a_disk_that_fills_up_is_one_error_and_leaves_no_file(
-    tmp_path: Path, ways: str, share: float, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, way: Way, share: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A limit of the size of files stands for the disk: half, less than the last frame, or one byte is missing."""
-    with VideoFile(tmp_path, "whole", 10.0, *SIZE) as video:
+    with way(tmp_path, "whole", 10.0, *SIZE) as video:
         video.write(noisy(90))
     room = int(video.path.stat().st_size * share) - (share == 1)
     video.path.unlink()
@@ -125,8 +143,8 @@ def test_a_disk_that_fills_up_is_one_error_and_leaves_no_file(
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
         with (
-            pytest.raises(DataError, match=r"overlay\.\w+: .*(is the disk full|its end could not be written)"),
-            VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video,
+            pytest.raises(DataError, match=r"overlay\.\w+: .*(is the disk full|could not be written)"),
+            way(tmp_path, "overlay", 10.0, *SIZE) as video,
         ):
             video.write(noisy(90))
     finally:
@@ -140,15 +158,15 @@ def test_a_codec_that_can_be_joined_but_not_encoded_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by an FFmpeg without libvpx."""
-    opened = VideoFile._open
+    opened = OpenCvVideo._open
 
-    def without_libvpx(self: VideoFile, path: Path, settings: Sequence[int] = ()) -> cv2.VideoWriter | None:
+    def without_libvpx(self: OpenCvVideo, path: Path, settings: Sequence[int] = ()) -> cv2.VideoWriter | None:
         is_encoder = self._codec == "VP80" and not settings
         return None if is_encoder else opened(self, path, settings)
 
-    monkeypatch.setattr(VideoFile, "_open", without_libvpx)
+    monkeypatch.setattr(OpenCvVideo, "_open", without_libvpx)
 
-    with VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+    with OpenCvVideo(tmp_path, "overlay", 10.0, *SIZE) as video:
         video.write(numbered(70))
 
     assert video.path.name == "overlay.avi"
@@ -156,15 +174,15 @@ def test_a_codec_that_can_be_joined_but_not_encoded_is_not_taken(
     assert list(tmp_path.iterdir()) == [video.path]
 
 
-def test_a_player_can_jump_to_every_segment(tmp_path: Path) -> None:
-    if not hasattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO"):
-        pytest.skip("this OpenCV cannot join what was encoded before")
-    with VideoFile(tmp_path, "overlay", 10.0, *SIZE) as video:
+def test_a_player_can_jump_to_every_segment(tmp_path: Path, way: Way) -> None:
+    with way(tmp_path, "overlay", 10.0, *SIZE) as video:
         video.write(numbered(100))
+    if not hasattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO"):
+        pytest.skip("this OpenCV cannot tell what begins with a key frame")
 
     packets = cv2.VideoCapture(str(video.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
     are_keys = []
     while packets.read()[0]:
         are_keys.append(bool(packets.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME)))
     assert len(are_keys) == 100
-    assert all(are_keys[:: overlay._SEGMENT])
+    assert all(are_keys[:: video_file._SEGMENT])

@@ -117,7 +117,7 @@ def test_the_wheel_asks_for_what_requirements_list(wheel):
     assert {line for line in asked if "extra==" not in line} == set(
         map(plain, listed("runtime") | listed("recordings"))
     )
-    assert extras == {"cpu", "gpu", "openvino", "fleet", "heic", "page", "test"}
+    assert extras == {"cpu", "gpu", "openvino", "fleet", "heic", "page", "test", "video"}
     for extra in extras:
         own = {line for line in asked if f"extra=='{extra}'" in line}
         assert own == {f"{plain(one)}{'and' if ';' in one else ';'}extra=='{extra}'" for one in listed(extra)}
