@@ -1,8 +1,10 @@
-"""How much more memory this process may take for a while: a small file of a stranger can ask for any amount."""
+"""The memory of this process: how much more it may take for a while, and what it keeps for what comes next."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import resource
 import threading
 from collections.abc import Iterator
@@ -10,6 +12,35 @@ from pathlib import Path
 
 _MOST_OF_FREE = 0.75
 """Share of the available memory; the rest is left to everybody else."""
+
+KEPT = {
+    "MALLOC_MMAP_THRESHOLD_": 1 << 30,
+    "MALLOC_TRIM_THRESHOLD_": 1 << 30,
+    "MALLOC_TOP_PAD_": 32 << 20,
+    "MALLOC_ARENA_MAX": 1,
+}
+"""By which glibc's malloc, once a process begins, keeps memory of the size of images for the next."""
+_MALLOPT_NUMBERS = {
+    "MALLOC_TRIM_THRESHOLD_": -1,
+    "MALLOC_TOP_PAD_": -2,
+    "MALLOC_MMAP_THRESHOLD_": -3,
+    "MALLOC_ARENA_MAX": -8,
+}
+"""Source: glibc, malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
+
+
+def keep_freed() -> None:
+    """Has this process and those that it starts keep the memory of an image for the next, less what the user has set.
+
+    glibc would return it to the system and map it anew, page by page, for each. What is kept in a thread's arena is of
+    no use to the others: the memory of a node that reloads its model rose by 100 MB. With one for all it is level.
+    """
+    libc = ctypes.CDLL(None)
+    for name, value in KEPT.items():
+        # The variables were read long ago: the running process is told directly. musl has no mallopt.
+        if name not in os.environ and hasattr(libc, "mallopt"):
+            libc.mallopt(_MALLOPT_NUMBERS[name], value)
+            os.environ[name] = str(value)
 
 
 def affordable(byte_count: int) -> int:
@@ -46,6 +77,16 @@ class _Limits:
 
 
 _limits = _Limits()
+
+
+def return_memory() -> None:
+    """Gives memory back that malloc keeps; to be called when something large was freed, such as a model.
+
+    After `keep_freed` malloc would keep all of it.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # musl has none
+        libc.malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from cnn_perception import memory
 from cnn_perception.answers import command as as_robot
 from cnn_perception.commands import Done, exit_code, there
 from cnn_perception.comparison.baseline import baseline_of_bag
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code after evaluating as the command line says."""
     parser = _parser()
     given = parser.parse_args(argv)
+    memory.keep_freed()
     return exit_code(lambda: _evaluate_or_say(given, parser.get_default))
 
 

@@ -20,12 +20,12 @@ from cnn_perception.background.shadow import Shadow
 from cnn_perception.errors import ConfigError, PerceptionError
 from cnn_perception.fastest.choice import Choice
 from cnn_perception.image.messages import EncodedFile, EncodedImage, RgbImage
+from cnn_perception.memory import return_memory
 from cnn_perception.model.onnx_model import SessionOptions
 from cnn_perception.pipeline.isolated_load import IsolatedLoad
 from cnn_perception.pipeline.label_pixels import has_label_map
 from cnn_perception.pipeline.pipeline import Pipeline
 from cnn_perception.ros.throttled_log import Logger
-from cnn_perception.ros.transport import return_memory
 from cnn_perception.tasks.prediction import Prediction
 from cnn_perception.tasks.registry import task_of
 

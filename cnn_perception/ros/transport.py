@@ -2,16 +2,14 @@
 
 Fast DDS's default shared-memory segment is smaller than one 640x480 rgb8 image, so images are split into UDP fragments
 of which a best-effort reader loses 82 to 93 %. The shipped profile has a 64 MiB segment. glibc's malloc would return
-and re-map the memory of each image; keeping it saves half of the CPU time of the transport. What is kept in a thread's
-arena is of no use to the others: the memory of a node that reloads its model rose by 100 MB. With one it is level.
-malloc's settings hold for every middleware; what else one needs is a line of `MIDDLEWARE`. Segments that killed
+and re-map the memory of each image; keeping it, see `memory`, saves half of the CPU time of the transport. Its settings
+hold for every middleware; what else one needs is a line of `MIDDLEWARE`. Segments that killed
 processes have left are removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import importlib.metadata
 import os
@@ -21,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cnn_perception import memory
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -35,20 +35,6 @@ _WHEEL_OF_FASTDDS_2 = "ros-fastrtps"
 
 LARGEST_DOMAIN = 232
 """Of ROS_DOMAIN_ID: above it DDS has no ports, and Fast DDS ends the process. Source: DDSI-RTPS 2.5, 9.6.2."""
-
-_MALLOC_VARIABLES = {
-    "MALLOC_MMAP_THRESHOLD_": 1 << 30,
-    "MALLOC_TRIM_THRESHOLD_": 1 << 30,
-    "MALLOC_TOP_PAD_": 32 << 20,
-    "MALLOC_ARENA_MAX": 1,
-}
-_MALLOPT_NUMBERS = {
-    "MALLOC_TRIM_THRESHOLD_": -1,
-    "MALLOC_TOP_PAD_": -2,
-    "MALLOC_MMAP_THRESHOLD_": -3,
-    "MALLOC_ARENA_MAX": -8,
-}
-"""Source: glibc, malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +147,7 @@ def share_folder() -> Path:
 
 def environment() -> dict[str, str]:
     """Returns the environment variables for processes that exchange images, less those the user has set."""
-    variables = {name: str(value) for name, value in _MALLOC_VARIABLES.items()}
+    variables = {name: str(value) for name, value in memory.KEPT.items()}
     if named(chosen_name(os.environ)) is FAST_DDS and not given_profile(os.environ):
         variables[profile_variable(os.environ)] = str(share_folder() / "launch" / "fastdds.xml")
     return {name: value for name, value in variables.items() if name not in os.environ}
@@ -190,11 +176,7 @@ def prepare_process() -> None:
     shared memory is removed.
     """
     variables = environment()
-    libc = ctypes.CDLL(None)
-    for name, number in _MALLOPT_NUMBERS.items():
-        # glibc has read the variables long ago: the running process is told directly. musl has no mallopt.
-        if name in variables and hasattr(libc, "mallopt"):
-            libc.mallopt(number, _MALLOC_VARIABLES[name])
+    memory.keep_freed()
     os.environ.update(variables)
     if named(chosen_name(os.environ)) is FAST_DDS:
         remove_leftovers(SHARED_MEMORY)
@@ -256,13 +238,3 @@ def _participants(node: Node) -> set[bytes]:
     ends = [one for topic in topics for one in node.get_publishers_info_by_topic(topic, no_mangle=True)]
     ends += [one for topic in topics for one in node.get_subscriptions_info_by_topic(topic, no_mangle=True)]
     return {bytes(one.endpoint_gid[:_GUID_PREFIX]) for one in ends}
-
-
-def return_memory() -> None:
-    """Gives memory back that malloc keeps; to be called when something large was freed, such as a model.
-
-    With the settings above malloc would keep all of it.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # musl has none
-        libc.malloc_trim(0)
