@@ -26,8 +26,7 @@ MODULES = [
     *(f"cnn_perception.{name}" for name in ("camera_node", "doctor", "evaluation", "follow_node", "perception_node")),
     *(f"training.{name}" for name in ("check", "evaluate", "export", "inspect", "train")),
     *(f"demo.{name}" for name in ("draw", "record", "run")),
-    *(f"benchmark.{name}" for name in ("cameras", "evaluation", "loading", "node_rate", "outputs", "precision")),
-    *(f"benchmark.{name}" for name in ("preprocessing", "probe", "score_map", "soak", "start", "support.bare_loop")),
+    *(f"benchmark.{name}" for name in ("evaluation", "node_rate", "probe", "support.bare_loop")),
 ]
 """What is run as `python -m`."""
 SCRIPTS = ["camera_node", "doctor", "evaluate_bag", "follow_node", "perception_node"]

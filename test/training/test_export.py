@@ -43,6 +43,15 @@ def no_gigabytes_on_the_disk(tmp_path, monkeypatch):
         path.unlink()
 
 
+@pytest.fixture(autouse=True)
+def transformers_of_three_blocks(monkeypatch):
+    """They are all alike, and twelve take half a minute to trace."""
+    begin = models.VisionTransformer.__init__
+    monkeypatch.setattr(
+        models.VisionTransformer, "__init__", lambda self, **options: begin(self, **{**options, "num_layers": 3})
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """A network at a small size, with the geometry of its cells (receptive fields: Araujo et al. 2019)."""
