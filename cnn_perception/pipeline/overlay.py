@@ -94,7 +94,7 @@ def _with_activation(image: RgbImage, activation: FloatArray, spec: InputSpec, a
     left, top, right, bottom = (round(v) for v in (region.left, region.top, region.right, region.bottom))
     peak = float(activation.max())
     cells = np.maximum(activation, 0.0, dtype=np.float32) / np.float32(peak if peak > 0.0 else 1.0)
-    smooth = cv2.resize(cells, (max(right - left, 1), max(bottom - top, 1)), interpolation=cv2.INTER_CUBIC)
+    smooth = _weights(len(cells), bottom - top) @ cells @ _weights(cells.shape[1], right - left).T
     rows = slice(max(top, 0), min(bottom, height))
     columns = slice(max(left, 0), min(right, width))
     strength = smooth[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
@@ -104,6 +104,13 @@ def _with_activation(image: RgbImage, activation: FloatArray, spec: InputSpec, a
     weight = strength * np.float32(alpha)
     drawn[rows, columns] = cv2.blendLinear(image[rows, columns], colours, 1.0 - weight, weight)
     return drawn
+
+
+@lru_cache(maxsize=16)
+def _weights(cells: int, pixels: int) -> npt.NDArray[np.float32]:
+    """Returns (pixels, cells): by which OpenCV's cubic makes pixels of cells; a product takes a tenth of its time."""
+    each = cv2.resize(np.eye(cells, dtype=np.float32), (cells, max(pixels, 1)), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(each, np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -147,7 +154,8 @@ def _draw_bar(drawn: _Pixels, rows: Sequence[AnswerRow], text_px: int) -> None:
     height, width = drawn.shape[:2]
     shown = rows[: max(1, int(0.35 * height) // _row_height(text_px))]
     layout = _layout(shown, width, text_px)
-    panel = _score_bars(shown, layout).reduce(2)
+    panel = _rounded((layout.width, layout.height), layout.gap, (*_PANEL, round(255 * _PANEL_OPACITY))).copy()
+    _draw_scores(panel, shown, layout)
     _write_rows(panel, shown, layout, _font(text_px))
     _paste(drawn, panel, layout.gap, height - layout.height - layout.gap)
 
@@ -184,24 +192,28 @@ def _layout(rows: Sequence[AnswerRow], image_width: int, text_px: int) -> _BarLa
     )
 
 
-def _score_bars(rows: Sequence[AnswerRow], layout: _BarLayout) -> Image.Image:
-    """Returns the panel with the bars of the scores, RGBA at twice its size: corners become smooth when reduced."""
-    panel = Image.new("RGBA", (2 * layout.width, 2 * layout.height), (*_PANEL, 0))
-    pen = ImageDraw.Draw(panel)
-    pen.rounded_rectangle((0, 0, *panel.size), layout.gap, (*_PANEL, round(255 * _PANEL_OPACITY)))
-    left = 2 * layout.score_left
-    right = 2 * (layout.score_left + layout.score_width) - 1
+@lru_cache(maxsize=256)
+def _rounded(size: tuple[int, int], diameter: int, colour: tuple[int, int, int, int]) -> Image.Image:
+    """Returns a rectangle of (width, height) pixels, RGBA: drawn twice as large, so that its corners are smooth."""
+    width, height = size
+    drawn = Image.new("RGBA", (2 * width, 2 * height), (*colour[:3], 0))
+    ImageDraw.Draw(drawn).rounded_rectangle((0, 0, 2 * width - 1, 2 * height - 1), diameter, colour)
+    return drawn.reduce(2)
+
+
+def _draw_scores(panel: Image.Image, rows: Sequence[AnswerRow], layout: _BarLayout) -> None:
+    """Draws the bars of the scores, in place."""
     for index, row in enumerate(rows):
         if row.share is None:
             continue
-        top = 2 * (layout.top(index) + (layout.row_height - layout.score_height) // 2)
-        bottom = top + 2 * layout.score_height - 1
-        pen.rounded_rectangle((left, top, right, bottom), layout.score_height, (*_TRACK, 255))
-        if row.share * layout.score_width >= 1.0:
-            filled = left + max(round(2 * row.share * layout.score_width), 2 * layout.score_height) - 1
-            colour = _ACCENT if row.is_answer else _QUIET
-            pen.rounded_rectangle((left, top, filled, bottom), layout.score_height, (*colour, 255))
-    return panel
+        place = (layout.score_left, layout.top(index) + (layout.row_height - layout.score_height) // 2)
+        bars = [(layout.score_width, _TRACK)]
+        filled = round(row.share * layout.score_width)
+        if filled >= 1:
+            bars.append((max(filled, layout.score_height), _ACCENT if row.is_answer else _QUIET))
+        for width, colour in bars:
+            bar = _rounded((width, layout.score_height), layout.score_height, (*colour, 255))
+            panel.alpha_composite(bar, place)
 
 
 def _write_rows(panel: Image.Image, rows: Sequence[AnswerRow], layout: _BarLayout, font: _Font) -> None:
@@ -239,11 +251,12 @@ def _draw_chip(drawn: _Pixels, text: str, colour: _Rgb, text_px: int, line: int)
 def _paste(drawn: _Pixels, panel: Image.Image, left: int, top: int) -> None:
     """Blends an RGBA panel into the image; what hangs over the edge is cut off."""
     rows = slice(max(top, 0), top + panel.height)
-    columns = slice(left, left + panel.width)
-    target = drawn[rows, columns]
-    source = np.asarray(panel)[rows.start - top :][: target.shape[0], : target.shape[1]].astype(np.uint16)
-    opacity = source[:, :, 3:]
-    target[:] = (source[:, :, :3] * opacity + target * (255 - opacity) + 127) // 255
+    target = drawn[rows, left : left + panel.width]
+    height, width = target.shape[:2]
+    cut = panel.crop((0, rows.start - top, width, rows.start - top + height))
+    ground = Image.fromarray(target)
+    ground.paste(cut, mask=cut)
+    target[:] = np.asarray(ground)
 
 
 @lru_cache(maxsize=8)

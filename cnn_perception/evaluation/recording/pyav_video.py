@@ -79,9 +79,11 @@ class PyAvVideo(VideoFile):
         """Returns a segment's packets, one a frame, and the number of its frames."""
         encoder = self._av.CodecContext.create(_CODEC, "w")
         self._prepare(encoder)
+        converter = self._av.video.reformatter.VideoReformatter()  # to prepare one takes longer than a frame
         packets = []
         for place, image in enumerate(images):
-            frame = self._av.VideoFrame.from_ndarray(fitted(image, self._size), format="rgb24").reformat(format=_PIXELS)
+            rgb = self._av.VideoFrame.from_ndarray(fitted(image, self._size), format="rgb24")
+            frame = converter.reformat(rgb, format=_PIXELS)
             frame.pts = place
             frame.time_base = encoder.time_base
             packets += encoder.encode(frame)
