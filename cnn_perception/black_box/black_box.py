@@ -192,7 +192,7 @@ class BlackBox:
         if incident.problem:
             return False, incident.problem
         if not is_known and incident.written == before:
-            return False, f"{incident.path}: nothing is written yet, the disk is slow; see /diagnostics"
+            return False, f"{incident.path}: nothing is written yet, the disk or this machine is slow; see /diagnostics"
         left_s = max(incident.end_s - self._clock_s(), 0.0)
         return True, f"{incident.path}: being written, with the next {left_s:.1f} s; see /diagnostics"
 

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 from boxes import TIMEOUT_S, Bench, numbers
@@ -108,6 +109,18 @@ def test_index_that_cannot_be_written_is_no_bag_that_is_saved(tmp_path, disk):
     bench.box.close(TIMEOUT_S)
 
 
+def test_tries_that_fail_leave_neither_a_folder_nor_an_open_file(tmp_path, disk):
+    bench = Bench(tmp_path)
+    bench.receive(0, 3)
+    disk.fail_after(0, errno.ENOSPC)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(20):
+        assert not bench.save(0.3 + number / 100)[0]
+    assert len(list(Path("/proc/self/fd").iterdir())) - before < 10
+    assert bench.bags() == []
+    bench.box.close(TIMEOUT_S)
+
+
 def test_causes_that_come_all_the_time_try_a_bad_disk_once_in_a_window(tmp_path, disk):
     bench = Bench(tmp_path)
     disk.fail_after(0, errno.EROFS)
@@ -135,7 +148,7 @@ def test_disk_that_has_not_answered_is_no_success_nor_waited_for(tmp_path, monke
     goes_on.set()
 
     assert not success
-    assert told.endswith("nothing is written yet, the disk is slow; see /diagnostics")
+    assert told.endswith("nothing is written yet, the disk or this machine is slow; see /diagnostics")
     assert bench.save(3.06)[0]
     bench.box.close(TIMEOUT_S)
 

@@ -30,7 +30,7 @@ from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.ros.every_message import EveryMessage
 from cnn_perception.ros.process import CONTEXT_CLOSED
 
-_ANSWERED_WITHIN_S = 2.0
+_ANSWERED_WITHIN_S = 3.0
 """A call that has something saved waits so long for the disk, and is told then what is known."""
 _CLOSE_S = 1.0
 """How long messages under way may take to be written when the node ends; a hanging disk does not hold it up longer."""
