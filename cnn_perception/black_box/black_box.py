@@ -188,9 +188,11 @@ class BlackBox:
         if incident is None:
             return False, "nothing is saved: the node is not active, or its black box has ended; see /diagnostics"
         before = incident.written
-        is_known = incident.wait(incident.queued, timeout_s)
+        is_known = incident.wait(max(incident.queued, 1), timeout_s)
         if incident.problem:
             return False, incident.problem
+        if incident.lost:
+            return False, f"{incident.path}: {incident.missing}"
         if not is_known and incident.written == before:
             return False, f"{incident.path}: nothing is written yet, the disk or this machine is slow; see /diagnostics"
         left_s = max(incident.end_s - self._clock_s(), 0.0)

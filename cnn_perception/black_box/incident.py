@@ -50,6 +50,11 @@ class Incident:
         """What has happened, the first one first, in one line."""
         return "; ".join(self._causes) + (f"; and {self._more} more" if self._more else "")
 
+    @property
+    def missing(self) -> str:
+        """How many messages memory had no room for, in words."""
+        return f"{self.lost} messages are missing; the disk is slower than they come"
+
     def note_written(self) -> None:
         """Counts a message that was handed to the system."""
         with self._changed:

@@ -90,8 +90,7 @@ class IncidentBags:
         if writer is None or incident is None:
             return
         if incident.lost:
-            few = f"{incident.lost} messages are missing; the disk is slower than they come"
-            self._fail(incident, f"{self._settings.folder}: {few}")
+            self._fail(incident, f"{self._settings.folder}: {incident.missing}")
         try:
             writer.set_custom_data("causes", incident.causes)
             if incident.problem:

@@ -166,13 +166,27 @@ def test_messages_that_memory_had_no_room_for_make_no_whole_bag(tmp_path, monkey
     bench.receive(0, 3, side=100)
     bench.trigger(0.35)
     bench.receive(4, 60, side=100)
+    success, told = bench.save(6.05, timeout_s=0.01)  # the cause itself has no room any more
     lost = bench.box.report().lost
+    assert (success, told.partition(": ")[2]) == (
+        False,
+        f"{lost} messages are missing; the disk is slower than they come",
+    )
     goes_on.set()
     assert bench.box.close(TIMEOUT_S)
 
     report = bench.box.report()
     assert report.text.startswith(f"{tmp_path}: {lost} messages are missing; the disk is slower than they come (")
     assert (report.saved, report.cut) == (0, 1)
+
+
+def test_recording_of_which_nothing_has_room_in_memory_is_no_success(tmp_path):
+    bench = Bench(tmp_path, memory_mb=0.0001)
+    bench.receive(0, 3)
+    success, told = bench.save(0.35, timeout_s=0.01)
+    assert not success
+    assert "1 messages are missing" in told
+    bench.box.close(TIMEOUT_S)
 
 
 def test_folder_that_vanishes_in_the_middle_is_said_and_made_again_by_the_next_call(tmp_path):
