@@ -255,14 +255,23 @@ def require_writable(folder: Path) -> None:
     if not os.path.isdir(place):  # noqa: PTH112 not Path.is_dir, which raises for a name that no file can have
         raise ConfigError(f"{folder}: cannot be made ({os.strerror(errno.ENOTDIR)}); choose another --output")
     try:
-        trial, file = _begun(place / "trial")
-        try:
-            with file:
-                file.write(bytes(_TRIAL_BYTES))
-        finally:
-            trial.unlink(missing_ok=True)
+        try_to_write(place)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror}); free or choose another --output") from None
+
+
+def try_to_write(folder: Path) -> None:
+    """Writes a file into a folder and removes it.
+
+    Raises:
+        OSError: If that cannot be, as on a disk that is full or read-only.
+    """
+    trial, file = _begun(folder / "trial")
+    try:
+        with file:
+            file.write(bytes(_TRIAL_BYTES))
+    finally:
+        trial.unlink(missing_ok=True)
 
 
 def require_outside(path: Path, folder: Path) -> None:

@@ -18,8 +18,19 @@ def size_bytes(folder: Path) -> int:
     return size
 
 
+_OTHER_FOLDER = "or choose another folder"
+_REMEDIES = {
+    errno.EROFS: f"mount its disk so that it can be written, {_OTHER_FOLDER}",
+    errno.EACCES: f"give this user the right to write there, {_OTHER_FOLDER}",
+    errno.EPERM: f"give this user the right to write there, {_OTHER_FOLDER}",
+    errno.ENOENT: f"it or its disk was removed: put it back, {_OTHER_FOLDER}",
+    errno.EIO: f"its disk fails: look at dmesg, {_OTHER_FOLDER}",
+}
+
+
 def why_not_written(folder: Path, error: OSError) -> str:
     """Returns why a folder cannot be written, and what to do about it, in one line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{folder}: disk full; free some space"
-    return f"{folder}: cannot be written ({error.strerror or error}); check the folder and its permissions"
+    remedy = _REMEDIES.get(error.errno or 0, "check the folder and its permissions")
+    return f"{folder}: cannot be written ({error.strerror or error}); {remedy}"

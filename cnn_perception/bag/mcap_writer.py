@@ -66,7 +66,12 @@ class McapWriter:
         self._chunk_indexes: list[bytes] = []
         self._counts: Counter[int] = Counter()
         self._times_ns: tuple[int, int] | None = None
-        self._write([MAGIC, *_record(HEADER, _text("ros2") + _text(_LIBRARY))])
+        try:
+            self._write([MAGIC, *_record(HEADER, _text("ros2") + _text(_LIBRARY))])
+        except OSError:
+            with suppress(OSError):
+                self.abandon()
+            raise
 
     def add_schema(self, name: str, definition: str) -> int:
         """Returns the number of a new message type, whose definition is that of ROS 2."""
@@ -186,9 +191,10 @@ class McapWriter:
 
     def abandon(self) -> None:
         """Closes the file after the last whole chunk; harmless when it is closed."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        descriptor = self._descriptor
+        self._descriptor = -1  # it is closed even where the system tells then that a disk has failed
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _write(self, parts: list[Buffer]) -> None:
         """Writes all parts, or none of them; the system itself does not tell that nobody finds them any more."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from cnn_perception.background.worker import BackgroundWorker
 from cnn_perception.black_box.incident import Incident, incident_name
 from cnn_perception.black_box.ring import Kept, Ring
-from cnn_perception.black_box.settings import BlackBoxSettings
+from cnn_perception.black_box.settings import SERVICE, BlackBoxSettings
 from cnn_perception.errors import with_kind
 
 LATE_S = 1.0
@@ -39,10 +39,11 @@ class BlackBoxReport:
         waiting_bytes: What waits for the disk, of the same messages or earlier ones.
         missed: Messages that were never handed in, as far as that is known.
         lost: Messages of a recording that could not be written.
-        folder_bytes: Size of the folder; None before the first recording.
+        folder_bytes: Size of the folder; None before it is known.
         max_bytes: Its largest size.
-        problem: Why something is not saved, in one line; empty while all is well.
+        problem: Why something was not saved whole, in one line; empty once a bag has been since.
         is_broken: Whether it has ended by a defect.
+        cut: Bags that lack something.
     """
 
     recording: str
@@ -59,6 +60,7 @@ class BlackBoxReport:
     max_bytes: int
     problem: str
     is_broken: bool
+    cut: int = 0
 
     @property
     def text(self) -> str:
@@ -75,6 +77,7 @@ class BlackBoxReport:
         return {
             "recording": self.recording,
             "saved": str(self.saved),
+            "not saved whole": str(self.cut),
             "latest": "" if self.latest is None else str(self.latest),
             "seconds in memory": f"{self.held_s:.1f} of {self.wanted_s:g}",
             "memory (MB)": f"{self.memory_bytes / 1e6:.1f}",
@@ -170,7 +173,32 @@ class BlackBox:
         with self._lock:
             self._missed += count
 
-    def trigger(self, cause: str, text: str) -> str:
+    def save(self, cause: str, text: str, timeout_s: float) -> tuple[bool, str]:
+        """Saves the last seconds and those that follow, and waits until it is known whether they can be written.
+
+        Args:
+            cause: One of `settings.CAUSES`.
+            text: What has happened, in one line.
+            timeout_s: No longer than this; not to be called by whom frames wait for.
+
+        Returns:
+            Whether it is being written, and in one line where and until when, or what is wrong.
+        """
+        incident = self.trigger(cause, text)
+        if incident is None:
+            return False, "nothing is saved: the node is not active, or its black box has ended; see /diagnostics"
+        before = incident.written
+        is_known = incident.wait(max(incident.queued, 1), timeout_s)
+        if incident.problem:
+            return False, incident.problem
+        if incident.lost:
+            return False, f"{incident.path}: {incident.missing}"
+        if not is_known and incident.written == before:
+            return False, f"{incident.path}: nothing is written yet, the disk or this machine is slow; see /diagnostics"
+        left_s = max(incident.end_s - self._clock_s(), 0.0)
+        return True, f"{incident.path}: being written, with the next {left_s:.1f} s; see /diagnostics"
+
+    def trigger(self, cause: str, text: str) -> Incident | None:
         """Saves the last seconds and those that follow.
 
         Args:
@@ -178,34 +206,35 @@ class BlackBox:
             text: What has happened, in one line.
 
         Returns:
-            The path of the bag that is begun or prolonged; empty if nothing is saved, because this cause is not
-            wanted, or nothing is kept at the moment.
+            The recording that is begun or prolonged, of which nothing is written yet; None if there is none, because
+            this cause is not wanted, or nothing is kept at the moment.
         """
         now_s = self._clock_s()
         with self._lock:
             if cause not in self._settings.causes or not self._is_kept or self._failure is not None:
-                return ""
+                return None
             before = self._incident
             incident = self._incident_at(now_s, cause)
             incident.add(f"{cause}: {text}", now_s + self._settings.after_s)
             self._put(incident, self._mark(f"{cause}: {text}", now_s))
-        path = self._settings.folder / incident.name
         if incident is not before:
             window = f"{self._settings.before_s:g} s before and {self._settings.after_s:g} s after it"
-            self._say(f"{cause}: {text}; saving {window} as {path}")
+            self._say(f"{cause}: {text}; saving {window} as {incident.path}")
         self._wake()
-        return str(path)
+        return incident
 
     def _incident_at(self, now_s: float, cause: str) -> Incident:
         """Returns the recording that a cause belongs to, with all that was received up to now."""
         missing_s = now_s - self._settings.before_s
         incident = self._incident
+        if incident is not None and incident.problem and (cause == SERVICE or now_s > incident.end_s):
+            incident = None  # nothing more of it is written; who calls may have made room, others may call all the time
         is_joined = incident is not None and missing_s <= incident.end_s and now_s <= incident.latest_s
         if incident is not None:
             missing_s = max(missing_s, incident.end_s)
         if incident is None or not is_joined:
-            name = incident_name(cause, time.time_ns())
-            incident = Incident(name, now_s, now_s + self._settings.longest_s)
+            path = self._settings.folder / incident_name(cause, time.time_ns())
+            incident = Incident(path, now_s, now_s + self._settings.longest_s)
             self._incident = incident
             first_ns = min((one.log_time_ns for one in self._ring.after(missing_s)), default=time.time_ns())
             for state in self._ring.states_before(missing_s):  # at its own time the bag would begin long before
@@ -224,10 +253,11 @@ class BlackBox:
         bags = self._bags
         with self._lock:
             failure = self._failure
+            incident = self._incident
             overdue = self._worker.overdue()
             problem = bags.problem or (f"the disk is slow: {overdue}" if overdue else "")
             report = BlackBoxReport(
-                recording="" if self._incident is None else self._incident.name,
+                recording="" if incident is None or incident.problem else incident.path.name,
                 saved=bags.saved,
                 latest=bags.latest,
                 held_s=self._ring.held_s,
@@ -241,9 +271,10 @@ class BlackBox:
                 max_bytes=int(self._settings.max_mb * 1e6),
                 problem=problem,
                 is_broken=failure is not None,
+                cut=bags.cut,
             )
         self._wake()  # where nothing comes any more, somebody has to see that a window is over
-        return report if failure is None else replace(report, problem=f"stopped by a defect ({with_kind(failure)})")
+        return report if failure is None else replace(report, problem=_ended_by(failure))
 
     def fail(self, error: BaseException) -> None:
         """Ends it because of a defect, its own or of whoever hands in messages; all else goes on."""
@@ -251,6 +282,8 @@ class BlackBox:
             is_first = self._failure is None
             self._failure = self._failure or error
             self._ring = self._empty_ring()
+            if self._incident is not None:
+                self._incident.fail(_ended_by(error))
         if is_first:
             self._on_failure(error)
 
@@ -276,7 +309,9 @@ class BlackBox:
     def _put(self, incident: Incident, message: Kept) -> None:
         if self._waiting_bytes + message.size > self._most_waiting_bytes:
             self._lost += 1
+            incident.lost += 1
             return
+        incident.queued += 1
         self._waiting.append((incident, message))
         self._waiting_bytes += message.size
 
@@ -312,3 +347,7 @@ class BlackBox:
         while (entry := self._next()) is not None:
             self._bags.write(*entry)
         self._bags.close()
+
+
+def _ended_by(error: BaseException) -> str:
+    return f"stopped by a defect ({with_kind(error)})"

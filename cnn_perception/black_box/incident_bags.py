@@ -5,11 +5,11 @@ Nothing is ever deleted: where the folder is full an incident ends early or is n
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from cnn_perception import files
 from cnn_perception.background.folder_space import size_bytes, why_not_written
 from cnn_perception.bag.message_types import typestore
 from cnn_perception.bag.writer import BagWriter, free_path
@@ -24,9 +24,10 @@ class IncidentBags:
     Attributes:
         saved: Bags that are whole.
         latest: The newest of them; None before the first.
+        cut: Bags that lack something.
         lost: Messages that could not be written.
-        folder_bytes: Size of the folder; None before the first incident.
-        problem: Why the last incident was not saved whole, in one line; empty where it was.
+        folder_bytes: Size of the folder; None before it is known.
+        problem: Why something was not saved whole, in one line; empty once a bag has been since.
     """
 
     def __init__(self, settings: BlackBoxSettings, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
@@ -39,6 +40,7 @@ class IncidentBags:
         """
         self.saved = 0
         self.latest: Path | None = None
+        self.cut = 0
         self.lost = 0
         self.folder_bytes: int | None = None
         self.problem = ""
@@ -51,13 +53,20 @@ class IncidentBags:
         self._writer: BagWriter | None = None
 
     def prepare(self) -> None:
-        """Makes the folder and finds out whether it can be written, before there is anything to save."""
+        """Makes the folder and finds out whether it can be written, before there is anything to save.
+
+        A file is written and removed: the permissions alone know nothing of a disk that is full or read-only.
+        """
+        folder = self._settings.folder
         try:
-            self._settings.folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(self._settings.folder, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            folder.mkdir(parents=True, exist_ok=True)
+            files.try_to_write(folder)
+            self.folder_bytes = size_bytes(folder)
         except OSError as error:
-            self._note(why_not_written(self._settings.folder, error))
+            self._note(why_not_written(folder, error))
+            return
+        if self.folder_bytes >= self._most_bytes:
+            self._note(self._is_full)
 
     def write(self, incident: Incident, message: Kept) -> None:
         """Appends a message to the bag of its incident; the bag of another one is completed before."""
@@ -68,9 +77,9 @@ class IncidentBags:
             if self._writer is None:
                 self.lost += 1
             else:
-                self._append(self._writer, message)
+                self._append(self._writer, incident, message)
         except OSError as error:
-            self._give_up(why_not_written(self._settings.folder, error))
+            self._give_up(incident, why_not_written(self._settings.folder, error))
 
     def close(self) -> None:
         """Completes the bag, if there is one."""
@@ -80,44 +89,65 @@ class IncidentBags:
         self._incident = None
         if writer is None or incident is None:
             return
+        if incident.lost:
+            self._fail(incident, f"{self._settings.folder}: {incident.missing}")
         try:
             writer.set_custom_data("causes", incident.causes)
+            if incident.problem:
+                writer.set_custom_data("problem", incident.problem)
             writer.close()
         except OSError as error:
-            self._note(why_not_written(self._settings.folder, error))
+            self._fail(incident, why_not_written(self._settings.folder, error))
             return
-        if writer.count:
+        if writer.count and not incident.problem:
             self.saved += 1
             self.latest = writer.path
+            self.problem = ""
             self._say(f"saved {writer.path}: {writer.count} messages; {incident.causes}")
 
     def _begin(self, incident: Incident) -> None:
         self._incident = incident
-        self.problem = ""
         self.folder_bytes = size_bytes(self._settings.folder)
-        self._writer = BagWriter(free_path(self._settings.folder, incident.name), self._types, {})
+        incident.path = free_path(self._settings.folder, incident.path.name)
+        self._writer = BagWriter(incident.path, self._types, {})
 
-    def _append(self, writer: BagWriter, message: Kept) -> None:
+    @property
+    def _is_full(self) -> str:
+        return f"{self._settings.folder}: {self._settings.max_mb:g} MB are full; move bags elsewhere"
+
+    def _append(self, writer: BagWriter, incident: Incident, message: Kept) -> None:
         assert self.folder_bytes is not None
         cost = writer.cost(message.topic, message.payload)
         if self.folder_bytes + cost > self._most_bytes:
-            incident = self._incident
             self.lost += 1
+            self._fail(incident, self._is_full)
             self.close()
             self._incident = incident  # what is still to come of it is lost
-            self._note(f"{self._settings.folder}: {self._settings.max_mb:g} MB are full; move bags elsewhere")
             return
         writer.write(message.topic, message.type, message.log_time_ns, message.payload)
         writer.flush()
         self.folder_bytes += cost
+        incident.note_written()
 
-    def _give_up(self, problem: str) -> None:
+    def _give_up(self, incident: Incident, problem: str) -> None:
         """Leaves the bag as it is; what is still to come of the incident is lost."""
         self.lost += 1
-        if self._writer is not None:
-            self._writer.abandon()
+        writer = self._writer
         self._writer = None
-        self._note(problem)
+        if writer is not None:
+            with suppress(OSError):  # the first reason is the one that is told
+                writer.abandon()
+        self._fail(incident, problem)
+
+    def _fail(self, incident: Incident, problem: str) -> None:
+        """Notes why an incident is not saved whole, and what there is of it; the first reason counts."""
+        if incident.problem:
+            return
+        self.cut += bool(incident.written)
+        rest = f"no more than {incident.written} messages are saved" if incident.written else "is not saved"
+        said = f"{problem} ({incident.path.name}: {rest})"
+        self._note(said)  # who waits for the incident finds it there
+        incident.fail(said)
 
     def _note(self, problem: str) -> None:
         self.problem = problem

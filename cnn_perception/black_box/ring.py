@@ -89,7 +89,7 @@ class Ring:
     @property
     def is_cut(self) -> bool:
         """Whether something is missing of the wanted seconds because there was no memory for it."""
-        return self._cut_s >= self._newest_s - self._seconds
+        return -float("inf") < self._newest_s - self._seconds <= self._cut_s
 
     def _forget_oldest(self) -> None:
         message = self._messages.popleft()

@@ -32,8 +32,9 @@ from cnn_perception.pipeline.isolated_load import IsolatedLoad
 from cnn_perception.ros import given_parameters, parameters, process
 from cnn_perception.ros.throttled_log import ThrottledLog
 
-_THREADS = 4
-"""Of callbacks: one may load for a swap, another configure; one diagnoses, one serves the rest."""
+_THREADS = 5
+"""Of callbacks: one may load for a swap, another configure; one diagnoses, one waits for the disk, one serves the rest.
+"""
 
 
 class PerceptionNode(RefusingNode, parameters.ParameterNode, LifecycleNode):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from boxes import Bench, frame, marks, numbers, settings
+from boxes import TIMEOUT_S, Bench, frame, marks, numbers, settings
 from paths import ROOT, files_of_at_most
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
@@ -24,8 +24,12 @@ from cnn_perception.black_box.watch import Watch
 from cnn_perception.errors import ConfigError
 
 
+def custom_data_of(bag: Path) -> dict[str, str]:
+    return yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["custom_data"]
+
+
 def causes_of(bag: Path) -> str:
-    return yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["custom_data"]["causes"]
+    return custom_data_of(bag)["causes"]
 
 
 def test_exactly_the_frames_of_the_window_are_saved_in_their_order(tmp_path):
@@ -200,19 +204,21 @@ def test_folder_that_is_full_ends_a_bag_whole_and_refuses_the_next_and_deletes_n
     bench.receive(0, 30, side=50)
     bench.trigger(3.05)
     bench.receive(31, 62, side=50)
-    bench.saved()
-    first = numbers(bench.bags()[0])
+    problem = f"{tmp_path}: 0.1 MB are full; move bags elsewhere"
+    warned = bench.warned.get(timeout=TIMEOUT_S)
+    bench.wait_until_written()
+    (bag,) = bench.bags()
+    first = numbers(bag)
     assert first == [*range(11, 11 + len(first))]
     assert 3 < len(first) < 30
-    problem = f"{tmp_path}: 0.1 MB are full; move bags elsewhere"
-    assert bench.warned.get(timeout=10.0) == problem
+    assert warned == f"{problem} ({bag.name}: no more than {len(first) + 1} messages are saved)"  # and the cause
     report = bench.box.report()
-    assert (report.text, report.lost > 0) == (problem, True)
+    assert (report.text, report.lost > 0, report.saved, report.cut) == (warned, True, 0, 1)
+    assert custom_data_of(bag) == {"causes": "service: asked", "problem": warned}
 
     bench.trigger(7.0)
     bench.receive(71, 102, side=50)
-    bench.wait_until_written()
-    assert bench.warned.get(timeout=10.0) == problem
+    assert bench.warned.get(timeout=TIMEOUT_S).startswith(f"{problem} (")
     bench.box.close(10.0)
     assert numbers(bench.bags()[0]) == first
     size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
@@ -249,8 +255,9 @@ def test_folder_that_cannot_be_made_is_said_and_all_goes_on(tmp_path):
     said = f"{tmp_path}/file/below: cannot be written (Not a directory); check the folder and its permissions"
     assert bench.warned.get(timeout=60.0) == said  # before there is anything to save
     bench.receive(0, 3)
-    assert bench.trigger(0.35)
+    path = bench.trigger(0.35)
 
+    said += f" ({Path(path).name}: is not saved)"
     assert bench.warned.get(timeout=60.0) == said
     assert bench.box.report().text == said
     assert bench.failed.empty()

@@ -20,6 +20,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from node_parts import SaidLogger
+from paths import UNWRITABLE
 from rosbags.rosbag2 import Reader
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
@@ -52,16 +53,18 @@ class Bench:
             get_logger=lambda: self.logger,
             get_fully_qualified_name=lambda: "/robot/node",
             context=context,
-            create_service=lambda _, name, callback: served.update({name: callback}),
+            create_service=lambda _, name, callback, callback_group: served.update(
+                {name: callback, "group": callback_group}
+            ),
             create_subscription=lambda _, name, callback, depth: served.update({name: callback}),
         )
         self.box = NodeBox(node, settings(folder, **changes))
         self.box.start([])
 
-    def call(self) -> str:
-        """Calls the service; returns the path, empty if nothing is saved."""
+    def call(self) -> tuple[bool, str]:
+        """Calls the service; returns what it answers."""
         answer = self.served["~/save_black_box"](Trigger.Request(), Trigger.Response())
-        return str(answer.message) if answer.success else ""
+        return answer.success, answer.message
 
     def receive(self, text: str) -> None:
         self.served["~/black_box_trigger"](String(data=text))
@@ -94,7 +97,9 @@ def test_answers_and_diagnoses_are_saved_as_they_were_published_with_the_time(be
     before_ns = time.time_ns()
     bench.box.keep("/robot/node/classification", answer)
     bench.box.note_diagnoses(DiagnosticArray(status=[DiagnosticStatus(name="x", message="fine")]), [])
-    assert bench.call().startswith(str(bench.folder))
+    success, message = bench.call()
+    assert success
+    assert message.startswith(str(bench.folder))
     found = {topic: (time_ns, message) for topic, time_ns, message in bench.saved()}
 
     time_ns, message = found["/robot/node/classification"]
@@ -139,8 +144,24 @@ def test_text_of_a_trigger_is_one_short_line_and_an_empty_one_is_said_in_words(b
 def test_trigger_of_a_node_at_rest_is_refused_and_said(bench: Bench):
     bench.box.stop()
     bench.receive("now")
-    assert bench.call() == ""
+    assert bench.call() == (
+        False,
+        "nothing is saved: the node is not active, or its black box has ended; see /diagnostics",
+    )
     assert bench.logger.texts("warning") == ["black box: nothing is saved: the node is not active"]
+
+
+def test_call_of_the_service_is_answered_with_what_is_wrong_in_a_group_that_nothing_else_waits_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(node_box, "EveryMessage", Inputs)
+    bench = Bench(UNWRITABLE / "box")
+    success, message = bench.call()
+    assert not success
+    assert message.startswith(f"{UNWRITABLE}/box: cannot be written (")
+    assert message.endswith(": is not saved)")
+    assert bench.served["group"] is not None
+    bench.box.close()
 
 
 def test_message_that_waited_is_of_the_time_it_was_received_at_and_a_clock_that_was_set_moves_none(bench: Bench):

@@ -59,7 +59,13 @@ class Bench:
 
     def trigger(self, at_s: float, cause: str = "service", text: str = "asked") -> str:
         self.now_s = at_s
-        return self.box.trigger(cause, text)
+        incident = self.box.trigger(cause, text)
+        return str(incident.path) if incident is not None else ""
+
+    def save(self, at_s: float, timeout_s: float = TIMEOUT_S) -> tuple[bool, str]:
+        """What the service answers."""
+        self.now_s = at_s
+        return self.box.save("service", "asked", timeout_s)
 
     def wait_until_written(self) -> None:
         """Waits until nothing waits for the disk; the worker has then looked at the clock, too."""

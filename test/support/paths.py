@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import resource
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,26 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 UNWRITABLE = Path("/proc/self/task")
 """A folder in which nobody can make a file, whoever asks."""
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
+    """A disk of this size at a new folder; the test is skipped where none may be mounted."""
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(folder)]
+    try:
+        subprocess.run(mounting, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no disk may be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def make_read_only(disk: Path, *, again_writable: bool = False) -> None:
+    """Mounts a `small_disk` again, as a system does on which a disk fails."""
+    subprocess.run(["mount", "-o", "remount," + ("rw" if again_writable else "ro"), str(disk)], check=True)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from std_msgs.msg import String
@@ -29,6 +30,8 @@ from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.ros.every_message import EveryMessage
 from cnn_perception.ros.process import CONTEXT_CLOSED
 
+_ANSWERED_WITHIN_S = 3.0
+"""A call that has something saved waits so long for the disk, and is told then what is known."""
 _CLOSE_S = 1.0
 """How long messages under way may take to be written when the node ends; a hanging disk does not hold it up longer."""
 _LATEST_S = 5.0
@@ -59,7 +62,8 @@ class NodeBox:
         self._watch = Watch(self._box, settings.unknown_streak)
         self._inputs: EveryMessage | None = None
         if SERVICE in settings.causes:
-            node.create_service(Trigger, "~/save_black_box", self._save_now)
+            group = MutuallyExclusiveCallbackGroup()  # it waits for the disk, which nothing else may
+            node.create_service(Trigger, "~/save_black_box", self._save_now, callback_group=group)
         if TOPIC in settings.causes:
             node.create_subscription(String, "~/black_box_trigger", self._save_for, 10)
 
@@ -118,17 +122,14 @@ class NodeBox:
             self._watch.drift(camera.topic, camera.drift.warnings if camera.drift is not None else ())
 
     def _save_now(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Saves the last seconds; the bag is whole once its window is over."""
-        response.message = self._box.trigger(SERVICE, "asked for")
-        response.success = bool(response.message)
-        if not response.success:
-            response.message = "nothing is saved: the node is not active, or its black box has ended; see /diagnostics"
+        """Saves the last seconds, and says whether they can be; the bag is whole once its window is over."""
+        response.success, response.message = self._box.save(SERVICE, "asked for", _ANSWERED_WITHIN_S)
         return response
 
     def _save_for(self, message: String) -> None:
         """Saves the last seconds for the reason that a message gives."""
         said = printable(" ".join(message.data.split())[:_MOST_CHARACTERS])
-        if not self._box.trigger(TOPIC, said or "asked for"):
+        if self._box.trigger(TOPIC, said or "asked for") is None:
             self._node.get_logger().warning("black box: nothing is saved: the node is not active")
 
     def report(self) -> BlackBoxReport:

@@ -5,6 +5,7 @@ Leaves to others: windows, bounds and faults (test_black_box), defects (test_inj
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 
 from lifecycle_msgs.msg import Transition
 from mcap.reader import make_reader
+from paths import make_read_only, small_disk
 from perception import NODE, diagnosis, image, picture, transition, value, wait_until
 from rclpy.qos import QoSProfile
 from ros import Participant, new_domain, participant, running
@@ -86,7 +88,8 @@ def test_trigger_in_the_middle_of_sixty_frames_saves_exactly_those_of_its_window
     frames = [(time_ns, message) for topic, time_ns, message in found if topic == "/image_raw"]
     numbers = [int(message.data[0]) for _, message in frames]
     first, last = numbers[0], numbers[-1]
-    assert (answer.success, answer.message) == (True, str(bag))
+    assert answer.success
+    assert answer.message.startswith(f"{bag}: being written, with the next ")
     assert numbers == [*range(first, last + 1)]  # in order, none lost and none twice
     begin_ns, end_ns = marked_ns - WINDOW_S * 1e9, marked_ns + WINDOW_S * 1e9
     tolerance_ns = 1e7  # between the clock of stamps and the one of windows
@@ -157,6 +160,47 @@ def test_folder_that_cannot_be_written_is_said_and_frames_are_answered(tmp_path:
 
     assert status.level == b"\x01"
     assert status.message.startswith(f"{tmp_path}/file/box: cannot be written (Not a directory)")
+
+
+def test_call_is_told_of_a_full_and_of_a_read_only_disk_and_frames_are_answered(tmp_path: Path):
+    domain = new_domain()
+    model = write_tiny_model(tmp_path / "tiny.onnx")
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        rest = disk / "rest"
+        rest.write_bytes(bytes(2**20 - 8192))
+        given = {"model": model, "black_box_dir": disk, "diagnostics_period_s": 0.05, "black_box_after_s": 0.1}
+        with participant(domain) as ros, running("perception_node", domain, tmp_path / "log", **given):
+            wait_until(ros, "active")
+            answers = ros.collect(type_of_answers(), f"{NODE}/classification")
+            camera = ros.publisher(Image, "/image_raw")
+
+            def answered() -> None:
+                count = len(answers)
+                message = image((1, 0), picture(0, 48, 80))
+                ros.repeat(lambda: camera.publish(message), lambda: len(answers) > count, "an answer")
+
+            answered()
+            full = ros.call(Trigger, f"{NODE}/save_black_box", Trigger.Request())
+            answered()
+            status = diagnosis(ros, "black box")
+            rest.unlink()
+            for path in disk.iterdir():
+                shutil.rmtree(path)
+            make_read_only(disk)
+            read_only = ros.call(Trigger, f"{NODE}/save_black_box", Trigger.Request())
+            answered()
+            make_read_only(disk, again_writable=True)
+            good = ros.call(Trigger, f"{NODE}/save_black_box", Trigger.Request())
+            saved(ros, disk)
+            ros.wait_for(lambda: diagnosis(ros, "black box").level == b"\x00", "diagnostics that are good again")
+
+    assert not full.success
+    assert full.message.startswith(f"{disk}: disk full; free some space (")
+    assert (status.level, status.message[: len(str(disk)) + 11]) == (b"\x01", f"{disk}: disk full")
+    assert not read_only.success
+    assert read_only.message.startswith(f"{disk}: cannot be written (Read-only file system); mount its disk")
+    assert good.success
+    assert good.message.startswith(f"{disk}/")
 
 
 def type_of_answers() -> type:

@@ -237,7 +237,11 @@ class CollectNode(Node):
             request.answer = f"left out: {error}"
             is_news = error.reason not in self._refused
             self._refused.add(error.reason)
-        request.is_done.set()
+        except DataError as error:  # which ends the work; who has called waits for the reason
+            request.answer = str(error)
+            raise
+        finally:
+            request.is_done.set()
         if request.answer and is_news:
             _say(request.answer)
 

@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
-from paths import ROOT
+from paths import ROOT, small_disk
 from ros import ENDS_WITHIN_S, TIMEOUT_S, Participant
 from scenes import scene
 from sensor_msgs.msg import CompressedImage, Image
@@ -181,6 +181,21 @@ def test_killed_collector_leaves_a_row_for_each_image_that_was_asked_for(start, 
     collector.process.wait(TIMEOUT_S)
 
     assert [row["path"] for row in collector.rows] == [answer.message]
+
+
+def test_call_whose_image_cannot_be_written_is_told_why(start, talker: Participant, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "set", 2**20) as disk:
+        collector = start("--on", "service")
+        collector.show()
+        assert talker.call(Trigger, f"{NODE}/collect", Trigger.Request()).success
+        with pytest.raises(OSError, match="No space"):  # what fits is there
+            (disk / "rest").write_bytes(bytes(2**21))
+        answer = talker.call(Trigger, f"{NODE}/collect", Trigger.Request())
+        code = collector.process.wait(ENDS_WITHIN_S)
+
+    assert (answer.success, code) == (False, 2)
+    assert answer.message.endswith("disk full; free some space, and run the same command again")
+    assert "disk full; free some space" in collector.log
 
 
 def test_topic_without_images_ends_with_one_line(start, talker: Participant) -> None:
