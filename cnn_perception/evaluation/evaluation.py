@@ -42,7 +42,8 @@ from cnn_perception.evaluation.recording.curves import calibration, trade_off
 from cnn_perception.evaluation.recording.facts import recording_facts
 from cnn_perception.evaluation.recording.known_answers import where_to_look
 from cnn_perception.evaluation.recording.sampling import blocks_of, one_of_each_image, sampling_record
-from cnn_perception.evaluation.recording.video import VIDEO_ENDINGS, draw_record, write_video
+from cnn_perception.evaluation.recording.video import draw_record, write_video
+from cnn_perception.evaluation.recording.video_file import VIDEO_ENDINGS
 from cnn_perception.evaluation.regions.box_frames import BoxOptions, frames_of_boxes
 from cnn_perception.evaluation.replay import (
     ReplayedFrames,

@@ -58,7 +58,7 @@ class ClassTask:
         ranked = prediction.ranked(top_k)
         if not ranked:
             return [AnswerRow("nothing", is_answer=False)]
-        published = {name for name, _ in prediction.ranked(len(prediction.class_names), threshold)}
+        published = {name for name, _ in prediction.ranked(top_k, threshold)}
         rows = [
             AnswerRow(name, share=score, is_answer=name in published and (not index or not self.is_exclusive))
             for index, (name, score) in enumerate(ranked)

@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 
 from cnn_perception.errors import DataError
-from cnn_perception.evaluation.recording.video_file import MOST_ENCODERS, VideoFile, fitted, segments
+from cnn_perception.evaluation.recording.video_file import AVI, MOST_ENCODERS, WEBM, VideoFile, fitted, segments
 from cnn_perception.evaluation.replay import WORKERS, in_order
 from cnn_perception.image.messages import RgbImage
 
-_CODECS = (("VP80", ".webm"), ("MJPG", ".avi"))
+_CODECS = (("VP80", WEBM), ("MJPG", AVI))
 """The first that this OpenCV can write is taken; browsers play VP8, everything else plays Motion JPEG."""
 
 
@@ -78,7 +78,7 @@ class OpenCvVideo(VideoFile):
     def _encode(self, segment: tuple[int, Sequence[RgbImage]]) -> tuple[Path, int]:
         """Writes a segment into a file of its own; returns it with the number of its frames."""
         number, images = segment
-        path = self._partial.with_suffix(f".{number}.avi")
+        path = self._partial.with_suffix(f".{number}{AVI}")
         writer = self._open(path)
         if writer is not None:
             for image in images:
@@ -100,7 +100,7 @@ class OpenCvVideo(VideoFile):
     def _close(self) -> None:
         """Ends the file; OpenCV tells no error of writing."""
         self._writer.release()
-        for left in self._partial.parent.glob(f"{self._partial.stem}.*.avi"):
+        for left in self._partial.parent.glob(f"{self._partial.stem}.*{AVI}"):
             left.unlink()
 
     def _packets(self) -> int:

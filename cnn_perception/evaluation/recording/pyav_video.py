@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnn_perception.errors import DataError
-from cnn_perception.evaluation.recording.video_file import MOST_ENCODERS, VideoFile, fitted, segments
+from cnn_perception.evaluation.recording.video_file import MOST_ENCODERS, WEBM, VideoFile, fitted, segments
 from cnn_perception.evaluation.replay import WORKERS, in_order
 from cnn_perception.image.messages import RgbImage
 
@@ -48,7 +48,7 @@ class PyAvVideo(VideoFile):
             DataError: If the folder is not writable.
             ImportError: If PyAV is not installed.
         """
-        super().__init__(folder, stem, ".webm", height, width)
+        super().__init__(folder, stem, WEBM, height, width)
         self._av = importlib.import_module("av")
         self._rate_hz = Fraction(frames_per_second).limit_denominator(_FINEST_RATE)
         with self._told():

@@ -25,7 +25,6 @@ from cnn_perception.pipeline.overlay import draw_overlay
 SMALLEST_WIDTH, LARGEST_WIDTH, LARGEST_HEIGHT = 480, 640, 2000
 """Small images are enlarged so that their labels can be read, large ones reduced: VP8 takes 3 to 30 ms at 640x480."""
 
-VIDEO_ENDINGS = (".webm", ".avi")
 _DEFAULT_RATE_HZ = 10.0
 
 

@@ -14,6 +14,7 @@ from cnn_perception.errors import DataError
 from cnn_perception.evaluation.replay import WORKERS
 from cnn_perception.image.messages import RgbImage
 
+WEBM, AVI = VIDEO_ENDINGS = (".webm", ".avi")
 _SEGMENT = 30
 """Frames that one thread encodes; each segment begins with a key frame, to which a player can jump."""
 MOST_ENCODERS = 8
