@@ -28,7 +28,7 @@ MODULES = [
     *(f"demo.{name}" for name in ("draw", "record", "run")),
     *(f"benchmark.{name}" for name in ("evaluation", "node_rate", "probe", "support.bare_loop")),
 ]
-"""What is run as `python -m`."""
+"""Some of what is run as `python -m`."""
 SCRIPTS = ["camera_node", "doctor", "evaluate_bag", "follow_node", "perception_node"]
 NODES = ("camera_node", "follow_node", "perception_node", "bare_loop")
 """They know no --help."""

@@ -23,7 +23,7 @@ _REMEDIES = {
     errno.EROFS: f"mount its disk so that it can be written, {_OTHER_FOLDER}",
     errno.EACCES: f"give this user the right to write there, {_OTHER_FOLDER}",
     errno.EPERM: f"give this user the right to write there, {_OTHER_FOLDER}",
-    errno.ENOENT: f"it or its disk was removed: put it back, {_OTHER_FOLDER}",
+    errno.ENOENT: f"it or its disk is not there: put it back, {_OTHER_FOLDER}",
     errno.EIO: f"its disk fails: look at dmesg, {_OTHER_FOLDER}",
 }
 

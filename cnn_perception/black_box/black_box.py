@@ -1,8 +1,8 @@
 """Keeps the last seconds of a node's cameras and answers, and saves them with the next ones as a bag when asked to.
 
 Whoever gives it a message never waits for the disk: a thread of low priority writes, and what it is behind with waits
-in memory, within bounds. Causes whose windows overlap are one recording, so that no message is saved twice: a bag is
-completed once no further cause could reach back into it.
+in memory, within bounds. Causes whose windows overlap are one recording, so that no message is saved twice, but after a
+failure: a bag is completed once no further cause could reach back into it.
 """
 
 from __future__ import annotations
@@ -86,6 +86,23 @@ class BlackBoxReport:
             "messages missed": str(self.missed),
             "messages not written": str(self.lost),
         }
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What one cause has added to a recording.
+
+    Attributes:
+        incident: The recording.
+        first_s: Where the seconds before the cause begin, by the monotonic clock.
+        written: Messages of it that were written before.
+        queued: Messages that were handed to the thread up to now.
+    """
+
+    incident: Incident
+    first_s: float
+    written: int
+    queued: int
 
 
 class BlackBox:
@@ -184,16 +201,16 @@ class BlackBox:
         Returns:
             Whether it is being written, and in one line where and until when, or what is wrong.
         """
-        incident = self.trigger(cause, text)
-        if incident is None:
+        window = self._window(cause, text)
+        if window is None:
             return False, "nothing is saved: the node is not active, or its black box has ended; see /diagnostics"
-        before = incident.written
-        is_known = incident.wait(max(incident.queued, 1), timeout_s)
+        incident = window.incident
+        if incident.lost_s >= window.first_s:
+            return False, f"{incident.path}: {incident.missing}"
+        is_known = incident.wait(window.queued, timeout_s)
         if incident.problem:
             return False, incident.problem
-        if incident.lost:
-            return False, f"{incident.path}: {incident.missing}"
-        if not is_known and incident.written == before:
+        if not is_known and incident.written == window.written:
             return False, f"{incident.path}: nothing is written yet, the disk or this machine is slow; see /diagnostics"
         left_s = max(incident.end_s - self._clock_s(), 0.0)
         return True, f"{incident.path}: being written, with the next {left_s:.1f} s; see /diagnostics"
@@ -209,19 +226,26 @@ class BlackBox:
             The recording that is begun or prolonged, of which nothing is written yet; None if there is none, because
             this cause is not wanted, or nothing is kept at the moment.
         """
+        window = self._window(cause, text)
+        return None if window is None else window.incident
+
+    def _window(self, cause: str, text: str) -> _Window | None:
         now_s = self._clock_s()
         with self._lock:
             if cause not in self._settings.causes or not self._is_kept or self._failure is not None:
                 return None
             before = self._incident
+            written = 0 if before is None else before.written
             incident = self._incident_at(now_s, cause)
             incident.add(f"{cause}: {text}", now_s + self._settings.after_s)
             self._put(incident, self._mark(f"{cause}: {text}", now_s))
+            first_s = now_s - self._settings.before_s
+            window = _Window(incident, first_s, written if incident is before else 0, incident.queued)
         if incident is not before:
-            window = f"{self._settings.before_s:g} s before and {self._settings.after_s:g} s after it"
-            self._say(f"{cause}: {text}; saving {window} as {incident.path}")
+            seconds = f"{self._settings.before_s:g} s before and {self._settings.after_s:g} s after it"
+            self._say(f"{cause}: {text}; saving {seconds} as {incident.path}")
         self._wake()
-        return incident
+        return window
 
     def _incident_at(self, now_s: float, cause: str) -> Incident:
         """Returns the recording that a cause belongs to, with all that was received up to now."""
@@ -310,6 +334,7 @@ class BlackBox:
         if self._waiting_bytes + message.size > self._most_waiting_bytes:
             self._lost += 1
             incident.lost += 1
+            incident.lost_s = max(incident.lost_s, message.received_s)
             return
         incident.queued += 1
         self._waiting.append((incident, message))
@@ -330,11 +355,11 @@ class BlackBox:
         while (entry := self._next()) is not None:
             self._bags.write(*entry)
         with self._lock:
-            is_over = self._is_over()
-            if is_over:
+            over = self._incident if self._is_over() else None
+            if over is not None:
                 self._incident = None
-        if is_over:
-            self._bags.close()
+        if over is not None:
+            self._bags.close(over)
 
     def _is_over(self) -> bool:
         """Whether nothing can belong to the recording any more."""
@@ -346,7 +371,9 @@ class BlackBox:
     def _complete(self) -> None:
         while (entry := self._next()) is not None:
             self._bags.write(*entry)
-        self._bags.close()
+        with self._lock:
+            last = self._incident
+        self._bags.close(last)
 
 
 def _ended_by(error: BaseException) -> str:

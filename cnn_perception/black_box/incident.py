@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ class Incident:
         latest_s: but never beyond this.
         queued: Messages that were handed to the thread.
         lost: Messages that memory had no room for while they waited for the disk.
+        lost_s: When the latest of these was received, by the monotonic clock.
         written: Messages that were handed to the system.
         problem: Why it is not saved whole; empty where nothing is known to be missing.
     """
@@ -30,6 +32,7 @@ class Incident:
     latest_s: float
     queued: int = 0
     lost: int = 0
+    lost_s: float = -math.inf
     written: int = 0
     problem: str = ""
     _causes: list[str] = field(default_factory=list)

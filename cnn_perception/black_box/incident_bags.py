@@ -50,6 +50,7 @@ class IncidentBags:
         self._warn = warn
         self._types = typestore()
         self._incident: Incident | None = None
+        self._failed: Incident | None = None  # the latest that was counted as not whole
         self._writer: BagWriter | None = None
 
     def prepare(self) -> None:
@@ -81,16 +82,21 @@ class IncidentBags:
         except OSError as error:
             self._give_up(incident, why_not_written(self._settings.folder, error))
 
-    def close(self) -> None:
-        """Completes the bag, if there is one."""
+    def close(self, over: Incident | None = None) -> None:
+        """Completes the bag, if there is one.
+
+        Args:
+            over: The recording that has ended; perhaps nothing of it has come here.
+        """
         writer = self._writer
         incident = self._incident
         self._writer = None
         self._incident = None
+        if over is not None and over is not incident:
+            self._fail_for_lost(over)
         if writer is None or incident is None:
             return
-        if incident.lost:
-            self._fail(incident, f"{self._settings.folder}: {incident.missing}")
+        self._fail_for_lost(incident)
         try:
             writer.set_custom_data("causes", incident.causes)
             if incident.problem:
@@ -99,7 +105,9 @@ class IncidentBags:
         except OSError as error:
             self._fail(incident, why_not_written(self._settings.folder, error))
             return
-        if writer.count and not incident.problem:
+        if incident.problem and incident is not self._failed:  # a defect of the black box
+            self._count(incident, incident.problem)
+        elif writer.count and not incident.problem:
             self.saved += 1
             self.latest = writer.path
             self.problem = ""
@@ -141,13 +149,21 @@ class IncidentBags:
 
     def _fail(self, incident: Incident, problem: str) -> None:
         """Notes why an incident is not saved whole, and what there is of it; the first reason counts."""
-        if incident.problem:
-            return
+        if not incident.problem:
+            incident.fail(self._count(incident, problem))  # who waits for the incident finds it there
+
+    def _fail_for_lost(self, incident: Incident) -> None:
+        if incident.lost:
+            self._fail(incident, f"{self._settings.folder}: {incident.missing}")
+
+    def _count(self, incident: Incident, problem: str) -> str:
+        """Notes why an incident is not saved whole; returns it with what there is of it."""
+        self._failed = incident
         self.cut += bool(incident.written)
         rest = f"no more than {incident.written} messages are saved" if incident.written else "is not saved"
         said = f"{problem} ({incident.path.name}: {rest})"
-        self._note(said)  # who waits for the incident finds it there
-        incident.fail(said)
+        self._note(said)
+        return said
 
     def _note(self, problem: str) -> None:
         self.problem = problem

@@ -154,7 +154,7 @@ def _draw_bar(drawn: _Pixels, rows: Sequence[AnswerRow], text_px: int) -> None:
     height, width = drawn.shape[:2]
     shown = rows[: max(1, int(0.35 * height) // _row_height(text_px))]
     layout = _layout(shown, width, text_px)
-    panel = _rounded((layout.width, layout.height), layout.gap, (*_PANEL, round(255 * _PANEL_OPACITY))).copy()
+    panel = _rounded((layout.width, layout.height), layout.gap, (*_PANEL, round(255 * _PANEL_OPACITY)))
     _draw_scores(panel, shown, layout)
     _write_rows(panel, shown, layout, _font(text_px))
     _paste(drawn, panel, layout.gap, height - layout.height - layout.gap)
@@ -192,7 +192,6 @@ def _layout(rows: Sequence[AnswerRow], image_width: int, text_px: int) -> _BarLa
     )
 
 
-@lru_cache(maxsize=256)
 def _rounded(size: tuple[int, int], diameter: int, colour: tuple[int, int, int, int]) -> Image.Image:
     """Returns a rectangle of (width, height) pixels, RGBA: drawn twice as large, so that its corners are smooth."""
     width, height = size
@@ -212,8 +211,12 @@ def _draw_scores(panel: Image.Image, rows: Sequence[AnswerRow], layout: _BarLayo
         if filled >= 1:
             bars.append((max(filled, layout.score_height), _ACCENT if row.is_answer else _QUIET))
         for width, colour in bars:
-            bar = _rounded((width, layout.score_height), layout.score_height, (*colour, 255))
-            panel.alpha_composite(bar, place)
+            panel.alpha_composite(_score_bar(width, layout.score_height, colour), place)
+
+
+@lru_cache(maxsize=256)
+def _score_bar(width: int, height: int, colour: _Rgb) -> Image.Image:
+    return _rounded((width, height), height, (*colour, 255))
 
 
 def _write_rows(panel: Image.Image, rows: Sequence[AnswerRow], layout: _BarLayout, font: _Font) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.context import Context
 from rclpy.executors import ConditionReachedException, Executor, ShutdownException, TimeoutException
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -20,6 +21,10 @@ from rclpy.time_source import TimeSource
 
 _IDLE_S = 0.01
 """Whoever spins learns soon that a callback has failed."""
+
+
+class WaitingGroup(MutuallyExclusiveCallbackGroup):
+    """Of callbacks that wait by design, for some seconds at most: a thread is theirs, and nobody else waits."""
 
 
 class SupervisedExecutor(Executor):
@@ -79,7 +84,10 @@ class SupervisedExecutor(Executor):
             self._run(handler, entity)
 
     def overdue(self, limit_s: float) -> str:
-        """Says which callbacks have been under way for longer than some seconds; empty if there is none."""
+        """Says which callbacks have been under way for longer than some seconds; empty if there is none.
+
+        Those of a `WaitingGroup` are never among them.
+        """
         now_s = time.monotonic()
         ages_s = [(name, now_s - began_s) for name, began_s in self._under_way.copy().values()]
         return ", ".join(f"{name} for {age_s:.1f} s" for name, age_s in ages_s if age_s > limit_s)
@@ -105,13 +113,14 @@ class SupervisedExecutor(Executor):
 
     def _run(self, handler: Any, entity: Any) -> None:  # noqa: ANN401 rclpy's tasks and entities differ by version
         thread = threading.get_ident()
-        self._under_way[thread] = (_name(entity), time.monotonic())
+        if not isinstance(getattr(entity, "callback_group", None), WaitingGroup):
+            self._under_way[thread] = (_name(entity), time.monotonic())
         try:
             handler()
             error = handler.exception()
         except BaseException as raised:  # a SystemExit, say, which rclpy's task lets pass
             error = raised
-        del self._under_way[thread]
+        self._under_way.pop(thread, None)
         if error is not None and _is_bad_clock(entity, error):
             self._on_bad_clock(str(error))
         elif error is not None:

@@ -86,7 +86,7 @@ def test_a_bag_that_is_removed_while_it_is_written_is_told_and_the_next_frame_be
     shutil.rmtree(folder)
     recording.offer(raw(picture()), camera="front", stamp_ns=2)
     assert recording.said == [
-        f"{folder}: cannot be written (the file was removed while it was written); it or its disk was removed: "
+        f"{folder}: cannot be written (the file was removed while it was written); it or its disk is not there: "
         "put it back, or choose another folder"
     ]
 

@@ -186,7 +186,71 @@ def test_recording_of_which_nothing_has_room_in_memory_is_no_success(tmp_path):
     success, told = bench.save(0.35, timeout_s=0.01)
     assert not success
     assert "1 messages are missing" in told
-    bench.box.close(TIMEOUT_S)
+    assert bench.box.close(TIMEOUT_S)
+
+    report = bench.box.report()
+    assert report.text.startswith(f"{tmp_path}: 1 messages are missing; the disk is slower than they come (")
+    assert report.text.endswith(": is not saved)")
+    assert (report.saved, report.cut, bench.bags()) == (0, 0, [])
+
+
+def test_disk_that_hangs_after_some_messages_is_being_written_to(tmp_path, monkeypatch):
+    """Also where they are written before the call has begun to wait."""
+    goes_on, hangs = threading.Event(), threading.Event()
+    really = BagWriter.write
+    written = []
+
+    def write(*arguments):
+        written.append(arguments)
+        if len(written) > 3:
+            hangs.set()
+            goes_on.wait(TIMEOUT_S)
+        really(*arguments)
+
+    monkeypatch.setattr(BagWriter, "write", write)
+    bench = Bench(tmp_path)
+    bench.receive(0, 30)
+    say = bench.box._say
+    bench.box._say = lambda text: (bench.box._wake(), hangs.wait(TIMEOUT_S), say(text))
+    success, told = bench.save(3.05, timeout_s=0.01)
+    goes_on.set()
+    assert success, told
+    assert bench.box.close(TIMEOUT_S)
+
+
+def test_what_was_lost_before_a_call_is_no_reason_against_its_own_seconds(tmp_path, monkeypatch):
+    goes_on = threading.Event()
+    really = BagWriter.write
+
+    def write(*arguments):
+        goes_on.wait(TIMEOUT_S)
+        really(*arguments)
+
+    monkeypatch.setattr(BagWriter, "write", write)
+    bench = Bench(tmp_path, memory_mb=0.1, after_s=30.0)
+    bench.receive(0, 3, side=100)
+    bench.trigger(0.35)
+    bench.receive(4, 60, side=100)
+    goes_on.set()
+    bench.wait_until_written()
+    assert bench.box.report().lost
+    bench.receive(61, 85)
+    assert bench.save(8.55)[0]
+    assert bench.box.close(TIMEOUT_S)
+    assert (bench.box.report().saved, bench.box.report().cut) == (0, 1)
+
+
+def test_bag_that_a_defect_of_the_inputs_ends_is_counted_and_said(tmp_path):
+    bench = Bench(tmp_path)
+    bench.receive(0, 30)
+    assert bench.save(3.05)[0]
+    bench.box.fail(KeyError("as planned"))
+    assert bench.box.close(TIMEOUT_S)
+
+    said = bench.warned.get(timeout=TIMEOUT_S)
+    assert "as planned" in said
+    assert said.endswith(f"({bench.bags()[0].name}: no more than 21 messages are saved)")
+    assert (bench.box.report().saved, bench.box.report().cut) == (0, 1)
 
 
 def test_folder_that_vanishes_in_the_middle_is_said_and_made_again_by_the_next_call(tmp_path):

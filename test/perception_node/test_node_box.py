@@ -29,6 +29,7 @@ from vision_msgs.msg import Classification, ObjectHypothesis
 
 from cnn_perception.perception_node.black_box import node_box
 from cnn_perception.perception_node.black_box.node_box import NodeBox
+from cnn_perception.ros.supervised_executor import WaitingGroup
 
 IMAGE = "sensor_msgs/msg/Image"
 
@@ -160,7 +161,7 @@ def test_call_of_the_service_is_answered_with_what_is_wrong_in_a_group_that_noth
     assert not success
     assert message.startswith(f"{UNWRITABLE}/box: cannot be written (")
     assert message.endswith(": is not saved)")
-    assert bench.served["group"] is not None
+    assert isinstance(bench.served["group"], WaitingGroup)
     bench.box.close()
 
 

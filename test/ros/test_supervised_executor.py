@@ -16,7 +16,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import Participant, new_domain, participant
 from std_msgs.msg import String
 
-from cnn_perception.ros.supervised_executor import SupervisedExecutor
+from cnn_perception.ros.supervised_executor import SupervisedExecutor, WaitingGroup
 
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -66,6 +66,26 @@ def held() -> Iterator[Held]:
         one = Held(ros)
         yield one
         one.release()
+
+
+def test_callback_that_waits_by_design_is_never_overdue():
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        goes_on.wait(60)
+
+    with participant(new_domain()) as ros:
+        ros._executor.remove_node(ros.node)
+        executor = SupervisedExecutor(2, lambda _: None, ros.context)
+        executor.add_node(ros.node)
+        timer = ros.node.create_timer(0.001, wait, WaitingGroup())
+        while not begun.is_set():
+            executor.spin_once(0.01)
+        assert executor.overdue(0.0) == ""
+        timer.cancel()
+        goes_on.set()
+        executor.finish(60.0)
 
 
 def is_free(group: CallbackGroup) -> bool:

@@ -54,7 +54,7 @@ class OpenCvVideo(VideoFile):
         """Returns a writer; None if this OpenCV has none of the codec, or the folder is not writable."""
         path.unlink(missing_ok=True)
         fourcc = cv2.VideoWriter.fourcc(*self._codec)
-        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, self._rate_hz, self._size, settings)
+        writer = cv2.VideoWriter(str(path.absolute()), cv2.CAP_FFMPEG, fourcc, self._rate_hz, self._size, settings)
         return writer if writer.isOpened() else None
 
     def write(self, images: Iterable[RgbImage], workers: int = WORKERS) -> None:
@@ -110,7 +110,7 @@ class OpenCvVideo(VideoFile):
 
 def _packets(path: Path) -> Iterator[tuple[cv2.typing.MatLike, float]]:
     """Yields each packet of a file as it was encoded, and 1 where it is a key frame; none of what is no video."""
-    reader = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: without decoding
+    reader = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: without decoding
     while True:
         is_read, packet = reader.read()
         if not is_read:

@@ -33,7 +33,7 @@ def is_installed() -> bool:
     """Returns whether PyAV is there, and writes VP8."""
     try:
         importlib.import_module("av").CodecContext.create(_CODEC, "w")
-    except (ImportError, ValueError):  # the second: a build without libvpx
+    except (ImportError, AttributeError, ValueError):  # the last two: another module of the name, no libvpx
         return False
     return True
 
@@ -52,9 +52,11 @@ class PyAvVideo(VideoFile):
         self._av = importlib.import_module("av")
         self._rate_hz = Fraction(frames_per_second).limit_denominator(_FINEST_RATE)
         with self._told():
-            self._container = self._av.open(str(self._partial), "w")
+            # absolute: FFmpeg takes what stands before a colon for a protocol
+            self._container = self._av.open(str(self._partial.absolute()), "w")
             self._stream = self._container.add_stream(_CODEC, rate=self._rate_hz)
             self._prepare(self._stream.codec_context)
+            self._container.start_encoding()
 
     def _prepare(self, encoder: VideoCodecContext) -> None:
         encoder.width, encoder.height = self._size
@@ -81,13 +83,15 @@ class PyAvVideo(VideoFile):
         self._prepare(encoder)
         converter = self._av.video.reformatter.VideoReformatter()  # to prepare one takes longer than a frame
         packets = []
-        for place, image in enumerate(images):
-            rgb = self._av.VideoFrame.from_ndarray(fitted(image, self._size), format="rgb24")
-            frame = converter.reformat(rgb, format=_PIXELS)
-            frame.pts = place
-            frame.time_base = encoder.time_base
-            packets += encoder.encode(frame)
-        return packets + encoder.encode(None), len(images)
+        with self._told():
+            for place, image in enumerate(images):
+                rgb = self._av.VideoFrame.from_ndarray(fitted(image, self._size), format="rgb24")
+                frame = converter.reformat(rgb, format=_PIXELS)
+                frame.pts = place
+                frame.time_base = encoder.time_base
+                packets += encoder.encode(frame)
+            packets += encoder.encode(None)
+        return packets, len(images)
 
     def _append(self, packet: av.Packet[av.VideoStream]) -> None:
         packet.pts = packet.dts = self._frames
@@ -101,7 +105,7 @@ class PyAvVideo(VideoFile):
             self._container.close()
 
     def _packets(self) -> int:
-        with self._told(), self._av.open(str(self._partial)) as container:
+        with self._told(), self._av.open(str(self._partial.absolute())) as container:
             return sum(1 for packet in container.demux(video=0) if packet.size)
 
     @contextlib.contextmanager

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from std_msgs.msg import String
@@ -29,6 +28,7 @@ from cnn_perception.errors import printable
 from cnn_perception.perception_node.diagnostics import CameraStatus
 from cnn_perception.ros.every_message import EveryMessage
 from cnn_perception.ros.process import CONTEXT_CLOSED
+from cnn_perception.ros.supervised_executor import WaitingGroup
 
 _ANSWERED_WITHIN_S = 3.0
 """A call that has something saved waits so long for the disk, and is told then what is known."""
@@ -62,8 +62,7 @@ class NodeBox:
         self._watch = Watch(self._box, settings.unknown_streak)
         self._inputs: EveryMessage | None = None
         if SERVICE in settings.causes:
-            group = MutuallyExclusiveCallbackGroup()  # it waits for the disk, which nothing else may
-            node.create_service(Trigger, "~/save_black_box", self._save_now, callback_group=group)
+            node.create_service(Trigger, "~/save_black_box", self._save_now, callback_group=WaitingGroup())
         if TOPIC in settings.causes:
             node.create_subscription(String, "~/black_box_trigger", self._save_for, 10)
 
@@ -129,8 +128,10 @@ class NodeBox:
     def _save_for(self, message: String) -> None:
         """Saves the last seconds for the reason that a message gives."""
         said = printable(" ".join(message.data.split())[:_MOST_CHARACTERS])
-        if self._box.trigger(TOPIC, said or "asked for") is None:
-            self._node.get_logger().warning("black box: nothing is saved: the node is not active")
+        incident = self._box.trigger(TOPIC, said or "asked for")
+        if incident is None or incident.problem:
+            why = "the node is not active" if incident is None else incident.problem
+            self._node.get_logger().warning(f"black box: nothing is saved: {why}")
 
     def report(self) -> BlackBoxReport:
         """Returns what it holds and has done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import resource
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def numbered(count: int, size: tuple[int, int] = SIZE) -> Iterator[RgbImage]:
     height, width = size
     for number in range(count):
         bits = np.unpackbits(np.array([number], np.uint8)) * np.uint8(255)
-        row = np.repeat(bits, width // 8)
+        row = np.repeat(bits, -(-width // 8))[:width]
         yield RgbImage(np.ascontiguousarray(np.broadcast_to(row[None, :, None], (height, width, 3))))
 
 
@@ -73,6 +74,48 @@ def test_what_is_written_in_two_parts_goes_on_after_the_first(tmp_path: Path, wa
         video.write(itertools.islice(numbered(70), 40, None))
 
     assert numbers(video.path) == list(range(70))
+
+
+@pytest.mark.parametrize("rate_hz", [1.0, 29.97, 60.0])
+@pytest.mark.parametrize("size", [(49, 64), (48, 65), (47, 63)])
+def test_odd_sizes_and_every_rate_of_a_camera(tmp_path: Path, way: Way, rate_hz: float, size: tuple[int, int]) -> None:
+    with way(tmp_path, "overlay", rate_hz, *size) as video:
+        video.write(numbered(35, size))
+
+    played = cv2.VideoCapture(str(video.path))
+    assert played.get(cv2.CAP_PROP_FPS) == pytest.approx(rate_hz, rel=1e-3)
+    assert played.read()[1].shape == (size[0] // 2 * 2, size[1] // 2 * 2, 3)
+    assert len(numbers(video.path)) == 35
+
+
+def test_a_folder_may_be_called_like_a_protocol(tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("2026-11-28T17:58")
+    folder.mkdir()
+    with way(folder, "overlay", 10.0, *SIZE) as video:
+        video.write(numbered(3))
+
+    assert numbers(video.path.absolute()) == [0, 1, 2]
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_encoded(tmp_path: Path, way: Way) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        way(tmp_path / "nowhere", "overlay", 10.0, *SIZE)
+
+
+@pytest.mark.parametrize("content", ["", "raise ImportError", "CodecContext = None"])
+def test_without_pyav_or_with_another_module_of_its_name_opencv_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    (tmp_path / "av").mkdir()
+    if content:
+        (tmp_path / "av" / "__init__.py").write_text(content)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "av"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+
+    assert not pyav_video.is_installed()
+    sys.modules.pop("av", None)
 
 
 def test_colours_are_those_of_the_pictures(tmp_path: Path, way: Way) -> None:

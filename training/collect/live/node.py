@@ -21,7 +21,7 @@ from rclpy.signals import uninstall_signal_handlers
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
-from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError, PerceptionError, printable
+from cnn_perception.errors import EXIT_OK, ConfigError, DataError, FrameError, PerceptionError, printable, with_kind
 from cnn_perception.ros import process, topics
 from cnn_perception.ros.latest_subscription import LatestSubscription, SubscriptionSet
 from training.collect.live.collection import Collection
@@ -239,6 +239,9 @@ class CollectNode(Node):
             self._refused.add(error.reason)
         except DataError as error:  # which ends the work; who has called waits for the reason
             request.answer = str(error)
+            raise
+        except BaseException as error:
+            request.answer = f"a defect ends the collecting ({with_kind(error)}); see its output"
             raise
         finally:
             request.is_done.set()
