@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from torchvision import models
 
-
 DEPTHS = {models.VisionTransformer: {"num_layers": 3}, models.SwinTransformer: {"depths": [1] * 4}}
 
 
