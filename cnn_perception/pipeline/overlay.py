@@ -154,7 +154,7 @@ def _draw_bar(drawn: _Pixels, rows: Sequence[AnswerRow], text_px: int) -> None:
     height, width = drawn.shape[:2]
     shown = rows[: max(1, int(0.35 * height) // _row_height(text_px))]
     layout = _layout(shown, width, text_px)
-    panel = _rounded((layout.width, layout.height), layout.gap, (*_PANEL, round(255 * _PANEL_OPACITY)))
+    panel = _panel(layout.width, layout.height, layout.gap).copy()
     _draw_scores(panel, shown, layout)
     _write_rows(panel, shown, layout, _font(text_px))
     _paste(drawn, panel, layout.gap, height - layout.height - layout.gap)
@@ -190,6 +190,11 @@ def _layout(rows: Sequence[AnswerRow], image_width: int, text_px: int) -> _BarLa
         score_height=max(text_px // 3, 4),
         names=names,
     )
+
+
+@lru_cache(maxsize=8)  # of an image of 3840x2160 pixels one has a megabyte
+def _panel(width: int, height: int, diameter: int) -> Image.Image:
+    return _rounded((width, height), diameter, (*_PANEL, round(255 * _PANEL_OPACITY)))
 
 
 def _rounded(size: tuple[int, int], diameter: int, colour: tuple[int, int, int, int]) -> Image.Image:
