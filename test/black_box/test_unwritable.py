@@ -54,6 +54,20 @@ def disk(monkeypatch):
     return Disk(monkeypatch)
 
 
+@pytest.fixture
+def hanging(monkeypatch):
+    """Has a disk write no message before this event is set."""
+    goes_on = threading.Event()
+    really = BagWriter.write
+
+    def write(*arguments):
+        goes_on.wait(TIMEOUT_S)
+        really(*arguments)
+
+    monkeypatch.setattr(BagWriter, "write", write)
+    return goes_on
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=errno.errorcode.get)
 @pytest.mark.parametrize(("good", "kept"), [(0, 0), (1, 0), (8, 7)], ids=["open", "first", "middle"])
 def test_who_asks_is_told_what_is_wrong_and_it_stays_said_until_a_bag_is_whole(tmp_path, disk, fault, good, kept):
@@ -133,19 +147,11 @@ def test_causes_that_come_all_the_time_try_a_bad_disk_once_in_a_window(tmp_path,
     assert bench.box.close(TIMEOUT_S)
 
 
-def test_disk_that_has_not_answered_is_no_success_nor_waited_for(tmp_path, monkeypatch):
-    goes_on = threading.Event()
-    really = BagWriter.write
-
-    def write(*arguments):
-        goes_on.wait(TIMEOUT_S)
-        really(*arguments)
-
-    monkeypatch.setattr(BagWriter, "write", write)
+def test_disk_that_has_not_answered_is_no_success_nor_waited_for(tmp_path, hanging):
     bench = Bench(tmp_path)
     bench.receive(0, 30)
     success, told = bench.save(3.05, timeout_s=0.01)
-    goes_on.set()
+    hanging.set()
 
     assert not success
     assert told.endswith("nothing is written yet, the disk or this machine is slow; see /diagnostics")
@@ -153,15 +159,7 @@ def test_disk_that_has_not_answered_is_no_success_nor_waited_for(tmp_path, monke
     bench.box.close(TIMEOUT_S)
 
 
-def test_messages_that_memory_had_no_room_for_make_no_whole_bag(tmp_path, monkeypatch):
-    goes_on = threading.Event()
-    really = BagWriter.write
-
-    def write(*arguments):
-        goes_on.wait(TIMEOUT_S)
-        really(*arguments)
-
-    monkeypatch.setattr(BagWriter, "write", write)
+def test_messages_that_memory_had_no_room_for_make_no_whole_bag(tmp_path, hanging):
     bench = Bench(tmp_path, memory_mb=0.1, after_s=30.0)
     bench.receive(0, 3, side=100)
     bench.trigger(0.35)
@@ -172,7 +170,7 @@ def test_messages_that_memory_had_no_room_for_make_no_whole_bag(tmp_path, monkey
         False,
         f"{lost} messages are missing; the disk is slower than they come",
     )
-    goes_on.set()
+    hanging.set()
     assert bench.box.close(TIMEOUT_S)
 
     report = bench.box.report()
@@ -218,20 +216,12 @@ def test_disk_that_hangs_after_some_messages_is_being_written_to(tmp_path, monke
     assert bench.box.close(TIMEOUT_S)
 
 
-def test_what_was_lost_before_a_call_is_no_reason_against_its_own_seconds(tmp_path, monkeypatch):
-    goes_on = threading.Event()
-    really = BagWriter.write
-
-    def write(*arguments):
-        goes_on.wait(TIMEOUT_S)
-        really(*arguments)
-
-    monkeypatch.setattr(BagWriter, "write", write)
+def test_what_was_lost_before_a_call_is_no_reason_against_its_own_seconds(tmp_path, hanging):
     bench = Bench(tmp_path, memory_mb=0.1, after_s=30.0)
     bench.receive(0, 3, side=100)
     bench.trigger(0.35)
     bench.receive(4, 60, side=100)
-    goes_on.set()
+    hanging.set()
     bench.wait_until_written()
     assert bench.box.report().lost
     bench.receive(61, 85)

@@ -22,7 +22,7 @@ _CODEC = "libvpx"
 _PIXELS = "yuv420p"
 _SETTINGS = {"deadline": "realtime", "cpu-used": "-8", "crf": "10"}
 """Of libvpx. At 640x480 a frame takes 3 to 4 ms of a core; by its defaults, which OpenCV cannot change, 17 to 30. PSNR
-is within 0.4 dB of theirs, in a third to two thirds of the bytes. A speed above 0 would follow the machine's load."""
+is within 0.4 dB of theirs, in a third to three quarters of the bytes. A speed above 0 would follow the load."""
 _MOST_BITS_A_PIXEL = 4
 """A rate of bits that is beyond what `crf` takes."""
 _FINEST_RATE = 1000
