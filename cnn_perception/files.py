@@ -82,8 +82,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    with suppress(OSError):  # some file systems cannot flush a folder; the file itself is whole all the same
-        _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 _ATTEMPTS = 5
@@ -294,10 +293,11 @@ def has_fields(path: Path, fields: Collection[str]) -> bool:
     return isinstance(content, dict) and content.keys() >= set(fields)
 
 
-def _flush_folder(path: Path) -> None:
-    """Brings a renaming in a folder to the disk."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def flush_folder(path: Path) -> None:
+    """Brings what was made or renamed in a folder to the disk, where its file system can flush folders."""
+    with suppress(OSError):  # one that cannot: the files themselves are whole all the same
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

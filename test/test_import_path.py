@@ -56,18 +56,24 @@ def python_alone(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return {"__main__", *"".join(ended([sys.executable, *way], folder).stdout for way in ways).split()}
 
 
+@pytest.fixture(scope="module")
+def importable(python_alone: set[str]) -> list[str]:
+    """Whatever a program can import by its first line or later; what is there for other systems alone is left out."""
+    known = {*sys.stdlib_module_names, *(module.name for module in pkgutil.iter_modules())}
+    found = [name for name in known - python_alone - OURS if name.isidentifier() and importlib.util.find_spec(name)]
+    assert {"argparse", "json", "numpy", "cv2"} <= set(found)
+    return found
+
+
 @pytest.fixture
-def trapped(tmp_path: Path, python_alone: set[str]) -> Path:
+def trapped(tmp_path: Path, importable: list[str]) -> Path:
     """A folder with files that are called as whatever can be imported; whichever is run leaves a mark and ends."""
     folder = tmp_path / "work"
     folder.mkdir()
-    known = {*sys.stdlib_module_names, *(module.name for module in pkgutil.iter_modules())}
-    for name in known - python_alone - OURS:
-        if name.isidentifier() and importlib.util.find_spec(name):  # those of other systems are not there
-            (folder / f"{name}.py").write_text(
-                f"open({str(tmp_path / name)!r} + '_ran', 'w').close()\nraise SystemExit(9)\n"
-            )
-    assert {"argparse", "json", "numpy", "cv2"} <= {path.stem for path in folder.iterdir()}
+    for name in importable:
+        (folder / f"{name}.py").write_text(
+            f"open({str(tmp_path / name)!r} + '_ran', 'w').close()\nraise SystemExit(9)\n"
+        )
     return folder
 
 

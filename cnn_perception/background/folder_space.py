@@ -7,6 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from cnn_perception import files
+
 
 def size_bytes(folder: Path) -> int:
     """Returns the size of all files below a folder, which need not exist."""
@@ -16,6 +18,19 @@ def size_bytes(folder: Path) -> int:
             with suppress(FileNotFoundError):  # somebody makes room at this moment
                 size += (Path(parent) / name).lstat().st_size
     return size
+
+
+def require_writable(folder: Path) -> int:
+    """Makes a folder and returns the size of all files below it, `size_bytes`.
+
+    A file is written and removed: the permissions alone know nothing of a disk that is full or read-only.
+
+    Raises:
+        OSError: If nothing can be written there, see `why_not_written`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files.try_to_write(folder)
+    return size_bytes(folder)
 
 
 _OTHER_FOLDER = "or choose another folder"

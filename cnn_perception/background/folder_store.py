@@ -80,6 +80,8 @@ class RecordedFolder:
         try:
             with image.open("xb") as file:  # follows no link
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # robots are switched off without a word: no row is there before its image
             _append(table, row)
         except FileExistsError:
             raise

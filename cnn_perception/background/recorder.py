@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from cnn_perception.background.folder_space import size_bytes, why_not_written
+from cnn_perception.background.folder_space import require_writable, size_bytes, why_not_written
 from cnn_perception.background.folder_store import RecordedFolder
 from cnn_perception.background.selection import Origin, RecorderSettings, UnsureFrame, reason
 from cnn_perception.background.worker import BackgroundWorker
@@ -40,7 +40,7 @@ class RecorderReport:
 
     Attributes:
         recorded: Frames kept by this session.
-        folder_bytes: Size of the folder; None before the first frame.
+        folder_bytes: Size of the folder; None while it is not known.
         max_bytes: Its largest size.
         lost: Unsure frames that were not kept, by the cause: `rate`, `busy`, `paused`, `size`.
         problem: Why nothing is kept at the moment, in one line; empty while all is well.
@@ -72,7 +72,7 @@ class Recorder:
         on_pause: Callable[[str], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
-        """Starts the thread; a model that is swapped needs a new recorder.
+        """Starts the thread, which tries whether it can write; a model that is swapped needs a new recorder.
 
         Args:
             settings: What to keep, and where.
@@ -95,7 +95,7 @@ class Recorder:
         self._problem = ""
         self._retry_s = 0.0
         self._next_s: dict[str, float] = {}
-        self._worker = BackgroundWorker("recorder", self._record, on_failure, self._complete)
+        self._worker = BackgroundWorker("recorder", self._record, on_failure, self._complete, begin=self._prepare)
 
     def offer(
         self, encoded: EncodedImage | EncodedFile, image: RgbImage, prediction: Prediction, origin: Origin
@@ -145,6 +145,22 @@ class Recorder:
         """
         return self._worker.close(timeout_s)
 
+    def _prepare(self) -> None:
+        """Finds out whether the folder can be written, before there is anything to keep; the first frame tries anew."""
+        try:
+            found_bytes = require_writable(self._settings.folder)
+        except OSError as error:
+            self._note(why_not_written(self._settings.folder, error))
+            return
+        if found_bytes < self._max_bytes:
+            self._folder_bytes = found_bytes
+        else:
+            self._note(self._is_full)
+
+    @property
+    def _is_full(self) -> str:
+        return f"{self._settings.folder}: {self._settings.max_mb:g} MB are full; move frames elsewhere"
+
     def _record(self, frame: UnsureFrame) -> None:
         now_s = time.monotonic()
         if now_s < self._retry_s:
@@ -161,7 +177,7 @@ class Recorder:
             self._lost["size"] += 1
             return
         if not written:
-            self._pause(f"{self._settings.folder}: {self._max_bytes / 1e6:g} MB are full; move frames elsewhere", now_s)
+            self._pause(self._is_full, now_s)
             return
         self._folder_bytes += written
         self._recorded += 1
@@ -173,6 +189,9 @@ class Recorder:
         self._lost["paused"] += 1
         self._retry_s = now_s + RETRY_S
         self._folder_bytes = None  # whoever makes room changes it
+        self._note(problem)
+
+    def _note(self, problem: str) -> None:
         if problem != self._problem:
             self._problem = problem
             self._on_pause(problem)

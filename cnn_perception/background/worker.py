@@ -38,6 +38,7 @@ class BackgroundWorker(Generic[ItemT]):
         on_failure: Callable[[BaseException], None],
         finish: Callable[[], None] = lambda: None,
         *,
+        begin: Callable[[], None] = lambda: None,
         only_when_idle: bool = False,
         rest_s: Callable[[float, float], float] = lambda _took_s, _computed_s: 0.0,
     ) -> None:
@@ -48,6 +49,7 @@ class BackgroundWorker(Generic[ItemT]):
             work: Called in the thread with one item after the other.
             on_failure: Called in the thread with the exception that ends it, which nobody else tells.
             finish: Called in the thread at its end, when it was closed.
+            begin: Called in the thread before the first item.
             only_when_idle: Whether it gets next to nothing of a busy core and leaves it at once, on Linux. One of low
                 priority has a tenth, and may run to the end of its slice of some milliseconds.
             rest_s: Says in the thread how many seconds it leaves the cores to others before its next item, by those
@@ -59,12 +61,13 @@ class BackgroundWorker(Generic[ItemT]):
         self._work = work
         self._on_failure = on_failure
         self._finish = finish
+        self._begin = begin
         self._rest_s = rest_s
         self._only_when_idle = only_when_idle
         self._changed = threading.Condition()
         self._waiting: dict[str, ItemT] = {}
         self._closed = False
-        self._began_s: float | None = None  # the item under way; written by the thread, read by any
+        self._began_s: float | None = None  # `begin`, or the item under way; written by the thread, read by any
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -117,6 +120,9 @@ class BackgroundWorker(Generic[ItemT]):
         with contextlib.suppress(OSError):  # a container may forbid it
             self._step_back()
         try:
+            self._began_s = time.monotonic()
+            self._begin()
+            self._began_s = None
             while self._work_on_next():
                 pass
             self._finish()
@@ -126,7 +132,7 @@ class BackgroundWorker(Generic[ItemT]):
             self._on_failure(error)
         finally:
             # Their owner holds this object: what it holds, such as a model, would wait for the garbage collector.
-            del self._work, self._finish, self._rest_s, self._on_failure
+            del self._begin, self._work, self._finish, self._rest_s, self._on_failure
 
     def _step_back(self) -> None:
         # On Linux 0 is the calling thread, and the others stay as they are.

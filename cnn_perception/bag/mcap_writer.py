@@ -144,7 +144,7 @@ class McapWriter:
         return index, offsets
 
     def close(self, metadata: str) -> None:
-        """Writes the index at the end.
+        """Writes the index at the end, and waits until all is on the disk.
 
         Args:
             metadata: That of rosbag2, as YAML.
@@ -159,6 +159,7 @@ class McapWriter:
             self._write([record, *_record(DATA_END, bytes(4))])
             place = struct.pack("<QQ", start, len(record)) + _text(_METADATA_NAME)
             self._write_summary(b"".join(_record(METADATA_INDEX, place)))
+            os.fsync(self._descriptor)
         finally:
             self.abandon()
 

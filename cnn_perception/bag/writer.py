@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from rosbags.typesys.store import Typestore
 
+from cnn_perception import files
 from cnn_perception.bag.mcap_writer import McapWriter
 from cnn_perception.bag.metadata import FILE_NAME
 
@@ -106,6 +107,8 @@ class BagWriter:
     def close(self) -> None:
         """Writes the index and the metadata; a bag without a message is removed.
 
+        What was written is on the disk then: no power cut loses it.
+
         Raises:
             OSError: If the disk is full; the messages are there.
         """
@@ -114,9 +117,9 @@ class BagWriter:
             return
         information = self._information()
         self._file.close(yaml.safe_dump(information))
-        unfinished = self.path / f"{FILE_NAME}.tmp"
-        unfinished.write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}))
-        unfinished.replace(self.path / FILE_NAME)
+        with files.replacing(self.path / FILE_NAME) as file:
+            file.write(yaml.safe_dump({"rosbag2_bagfile_information": information}).encode())
+        files.flush_folder(self.path.parent)
 
     def abandon(self) -> None:
         """Leaves the bag as a kill would; one in which nothing was flushed is removed."""

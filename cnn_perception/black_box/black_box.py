@@ -150,9 +150,9 @@ class BlackBox:
         self._lost = 0
         self._has_said_cut = False
         self._failure: BaseException | None = None
-        self._is_prepared = False  # for the thread that writes
-        self._worker = BackgroundWorker[bool]("black box", self._write, self.fail, self._complete)
-        self._wake()
+        self._worker = BackgroundWorker[bool](
+            "black box", self._write, self.fail, self._complete, begin=self._bags.prepare
+        )
 
     def begin(self) -> None:
         """Begins to keep what it is given."""
@@ -349,9 +349,6 @@ class BlackBox:
             return incident, message
 
     def _write(self, _news: bool) -> None:
-        if not self._is_prepared:
-            self._is_prepared = True
-            self._bags.prepare()
         while (entry := self._next()) is not None:
             self._bags.write(*entry)
         with self._lock:

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cnn_perception import files
-from cnn_perception.background.folder_space import size_bytes, why_not_written
+from cnn_perception.background.folder_space import require_writable, size_bytes, why_not_written
 from cnn_perception.bag.message_types import typestore
 from cnn_perception.bag.writer import BagWriter, free_path
 from cnn_perception.black_box.incident import Incident
@@ -54,15 +53,10 @@ class IncidentBags:
         self._writer: BagWriter | None = None
 
     def prepare(self) -> None:
-        """Makes the folder and finds out whether it can be written, before there is anything to save.
-
-        A file is written and removed: the permissions alone know nothing of a disk that is full or read-only.
-        """
+        """Makes the folder and finds out whether it can be written, before there is anything to save."""
         folder = self._settings.folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            files.try_to_write(folder)
-            self.folder_bytes = size_bytes(folder)
+            self.folder_bytes = require_writable(folder)
         except OSError as error:
             self._note(why_not_written(folder, error))
             return

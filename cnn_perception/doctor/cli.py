@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator, Sequence
 from types import FrameType
 
 from cnn_perception.commands import Done, exit_code, program
-from cnn_perception.doctor.finding import Finding, exit_code_of
+from cnn_perception.doctor.finding import Finding, exit_code_of, summary
 from cnn_perception.doctor.machine import (
     check_environment,
     check_model,
@@ -98,8 +98,7 @@ def _print_findings(options: argparse.Namespace) -> int:
         for finding in run_checks(options):
             print(finding, flush=True)
             findings.append(finding)
-        failures = sum(finding.level == "FAIL" for finding in findings)
-        print(f"{failures} to mend" if failures else "all well")
+        print(summary(findings))
     except BrokenPipeError:  # such as `doctor | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Done(exit_code_of(findings), result={"findings": list(map(dataclasses.asdict, findings))})

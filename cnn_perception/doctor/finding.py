@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,15 @@ def from_error(subject: str, error: Exception) -> Finding:
 def first_line(error: BaseException) -> str:
     """Returns the beginning of what an error of another package says; its kind, if it says nothing."""
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """Returns how many findings must be mended, and how many may have to be, in a few words."""
+    counts = Counter(finding.level for finding in findings)
+    warnings = f"{counts['warn']} warning{'s' if counts['warn'] > 1 else ''}" if counts["warn"] else ""
+    if counts["FAIL"]:
+        return f"{counts['FAIL']} to mend" + (f", {warnings}" if warnings else "")
+    return f"nothing to mend, {warnings}" if warnings else "all well"
 
 
 def exit_code_of(findings: Iterable[Finding]) -> int:

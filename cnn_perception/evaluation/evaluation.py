@@ -58,6 +58,7 @@ from cnn_perception.files import has_fields, require_other, require_outside, req
 from cnn_perception.image.messages import decode
 from cnn_perception.label_table import is_table
 from cnn_perception.masks.folder import read_masks
+from cnn_perception.masks.scores import MaskScores
 from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
@@ -196,12 +197,16 @@ def _opencv_in_one_thread() -> Iterator[None]:
 def _evaluate(
     pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions, baseline: Baseline | None
 ) -> Evaluation:
-    tally = _masked(pipeline, frames, options)
+    # Masks come before anything that takes longer, since they may be refused.
+    tally = MaskTally(pipeline, read_masks(options.masks), options.mask_scale) if options.masks else None
     observer = baseline.observer() if baseline else Observer(None)
-    with _opencv_in_one_thread():
-        replayed = replay(_one_core_a_frame(pipeline), frames, options.workers, observer.observe)
-        is_alone = not (replayed.interrupted or options.is_one_of_several)
-        latency = _latency(pipeline, frames, replayed) if is_alone else {}
+    if tally is not None and not replay_masks(tally, frames):
+        replayed, latency = ReplayedFrames(interrupted=True), {}
+    else:
+        with _opencv_in_one_thread():
+            replayed = replay(_one_core_a_frame(pipeline), frames, options.workers, observer.observe)
+            is_alone = not (replayed.interrupted or options.is_one_of_several)
+            latency = _latency(pipeline, frames, replayed) if is_alone else {}
 
     def record(is_interrupted: bool) -> Report:
         replayed.interrupted |= is_interrupted
@@ -282,15 +287,6 @@ def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: Evaluati
     )
 
 
-def _masked(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> MaskTally | None:
-    """Segments the frames that have a mask; before anything that takes longer, since masks may be refused."""
-    if options.masks is None:
-        return None
-    tally = MaskTally(pipeline, read_masks(options.masks), options.mask_scale)
-    replay_masks(tally, frames)
-    return tally
-
-
 def _one_core_a_frame(pipeline: Pipeline) -> Pipeline:
     """Loads the model once more for the highest rate, see `replay`; a GPU is shared by all frames anyway."""
     if pipeline.model.provider != "CPUExecutionProvider":
@@ -312,13 +308,13 @@ def _make_report(
     blocks = blocks_of(recordings)
     scores = score(records, model.spec, options.threshold, blocks)
     masks = tally.scores if tally else None
-    missing = _missing(frames, replayed, scores.frames, options)
+    missing = _missing(frames, replayed, scores.frames, masks, options)
     unused = [] if replayed.interrupted or not scores.frames.scored else frames.unused_labels(records)
     doubts = [] if replayed.interrupted else frames.doubts(records)
     if options.target is not None or options.needs_all_labels:
         missing += unused
         unused = []
-    if masks and not masks.images:
+    if masks and not masks.images and not replayed.interrupted:
         missing.append(f"{options.masks}: no frame that can be used has a mask there; see --masks in --help")
     target = options.target
     return Report(
@@ -348,12 +344,18 @@ def _make_report(
 
 
 def _missing(
-    frames: LabelledFrames, replayed: ReplayedFrames, counts: FrameCounts, options: EvaluationOptions
+    frames: LabelledFrames,
+    replayed: ReplayedFrames,
+    counts: FrameCounts,
+    masks: MaskScores | None,
+    options: EvaluationOptions,
 ) -> list[str]:
     """Returns what of the frames and labels was not evaluated, a line each; none where everything was."""
     found = [*frames.damage, *frames.faults]
     if replayed.interrupted:
-        found.append(f"interrupted after {counts.total} of {frames.count} frames")
+        found.append(_how_far(frames, counts, masks))
+        if not counts.total:
+            return found
     if not counts.scored + counts.unlabelled:
         reason = next((f", the first because: {one.message}" for one in replayed.records if one.message), "")
         found.append(f"{frames.path}: not one of {counts.total} frames could be used{reason}")
@@ -362,6 +364,14 @@ def _missing(
     elif options.labels and not counts.scored:
         found.append(f"{options.labels}: {_nothing_scored(counts, options)}")
     return found
+
+
+def _how_far(frames: LabelledFrames, counts: FrameCounts, masks: MaskScores | None) -> str:
+    """Returns how far an interrupted evaluation came; frames are segmented before any is classified."""
+    if masks is None or counts.total:
+        return f"interrupted after {counts.total} of {frames.count} frames"
+    segmented = masks.images + masks.unmasked + masks.unusable
+    return f"interrupted while segmenting, after {segmented} of {frames.count} frames; none is classified"
 
 
 def _nothing_scored(counts: FrameCounts, options: EvaluationOptions) -> str:

@@ -10,6 +10,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,15 +134,56 @@ def test_a_row_that_fits_only_in_part_is_taken_back(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["folder", "bag"])
-def test_a_folder_that_cannot_be_written_is_said_and_the_rest_goes_on(tmp_path, kind):
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_folder_that_cannot_be_written_is_said_before_any_frame_and_the_rest_goes_on(tmp_path, kind, count):
     (tmp_path / "file").write_text("no folder")
     recording = Recording(tmp_path / "file" / "frames", format=kind)
-    recording.offer(raw(picture()))
-    recording.close()
+    for _ in range(count):
+        recording.offer(raw(picture()))
+    report = recording.close()
 
     assert recording.said == [
         f"{tmp_path}/file/frames: cannot be written (Not a directory); check the folder and its permissions"
     ]
+    assert (report.problem, report.lost["paused"]) == (recording.said[0], count)
+
+
+def test_a_folder_that_is_full_is_said_before_any_frame(tmp_path):
+    (tmp_path / "earlier.bin").write_bytes(bytes(100_000))
+    recording = Recording(tmp_path, max_mb=0.1)
+
+    assert recording.close().problem == f"{tmp_path}: 0.1 MB are full; move frames elsewhere"
+    assert [path.name for path in tmp_path.iterdir()] == ["earlier.bin"]
+
+
+def test_a_folder_that_can_be_written_after_all_is_used_with_the_first_frame(tmp_path):
+    (tmp_path / "frames").write_text("no folder")
+    recording = Recording(tmp_path / "frames")
+    while not recording.said:
+        time.sleep(0.001)
+    (tmp_path / "frames").unlink()
+    recording.offer(raw(picture()))
+    report = recording.close()
+
+    assert (report.recorded, report.lost["paused"], report.problem) == (1, 0, "")
+
+
+def test_an_image_is_on_the_disk_before_its_row_is_written(tmp_path, monkeypatch):
+    flushed = []
+    fsync = os.fsync
+
+    def noting(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        flushed.append((name, (tmp_path / SHA256[:12] / "frames.csv").exists()))
+        fsync(descriptor)
+
+    recording = Recording(tmp_path)
+    monkeypatch.setattr(os, "fsync", noting)
+    recording.offer(raw(picture()))
+    recording.close()
+
+    (image,) = tmp_path.rglob("*.png")
+    assert flushed == [(image, False)]
 
 
 def test_a_disk_that_hangs_holds_nobody_up(tmp_path):

@@ -50,6 +50,23 @@ def test_an_offer_does_not_wait_for_the_work():
     assert bench.done == ["first", "second"]
 
 
+def test_what_comes_before_the_first_item_is_done_in_the_thread_and_its_defect_is_told():
+    done, failures = [], []
+
+    def begin():
+        done.append(threading.current_thread().name)
+
+    worker = BackgroundWorker("bench", done.append, failures.append, begin=begin)
+    worker.offer("x", 1)
+    assert worker.close(TIMEOUT_S)
+    assert (done, failures) == (["bench", 1], [])
+
+    worker = BackgroundWorker("bench", done.append, failures.append, begin=lambda: [][0])
+    assert worker.close(TIMEOUT_S)
+    assert [type(failure) for failure in failures] == [IndexError]
+    assert not worker.offer("x", 2)
+
+
 def test_the_newest_of_each_camera_wins_and_the_cameras_take_turns():
     bench = Bench()
     bench.occupy()

@@ -5,6 +5,7 @@ Leaves to others: what is written (test_bag_store, test_results_bag, test_black_
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -131,6 +132,39 @@ def test_disk_that_fills_up_leaves_a_file_that_ends_with_a_whole_message(tmp_pat
     stamps, damage = read(tmp_path / "bag")
     assert stamps == [START_NS + number for number in range(room)]
     assert [line for line in damage if "damaged" in line] == []  # it has no index, but nothing of it is torn
+
+
+def test_bag_that_is_closed_is_on_the_disk_its_messages_before_what_says_that_it_is_whole(tmp_path, monkeypatch):
+    flushed = []
+    fsync = os.fsync
+
+    def noting(descriptor):
+        flushed.append((Path(f"/proc/self/fd/{descriptor}").readlink(), (tmp_path / "bag" / "metadata.yaml").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write(tmp_path / "bag", [("/said", 0, 1, True)])
+
+    (file, _), (metadata, _), *folders = flushed
+    assert (file.name, metadata.name.startswith(".metadata.yaml.")) == ("bag.mcap", True)
+    assert folders == [(tmp_path / "bag", True), (tmp_path, True)]
+    assert not any(is_there for _, is_there in flushed[:2])
+
+
+@pytest.mark.parametrize("name", ["bag.mcap", ".metadata.yaml."])
+def test_disk_that_is_full_when_a_bag_is_closed_leaves_nothing_but_the_messages(tmp_path, monkeypatch, name):
+    def full(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = BagWriter(tmp_path / "bag", TYPES, {})
+    writer.write("/said", STRING, START_NS, content("/said", 1))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
+
+    assert [path.name for path in (tmp_path / "bag").iterdir()] == ["bag.mcap"]
+    assert read(tmp_path / "bag")[0] == [START_NS]
 
 
 def test_bag_in_which_nothing_was_flushed_is_removed_and_one_of_others_never(tmp_path):

@@ -19,7 +19,7 @@ from doctor_parts import lines, only
 from tiny_model import write_tiny_model
 
 from cnn_perception.doctor import machine
-from cnn_perception.doctor.finding import Finding, exit_code_of
+from cnn_perception.doctor.finding import Finding, exit_code_of, summary
 
 
 def test_a_finding_is_one_line_and_any_failure_is_the_users_to_mend():
@@ -28,6 +28,14 @@ def test_a_finding_is_one_line_and_any_failure_is_the_users_to_mend():
     assert [str(fine), str(doubtful)] == ["ok    cv2: 5.0", "warn  a b: two lines -> mend it"]
     assert exit_code_of([fine, doubtful]) == 0
     assert exit_code_of([fine, Finding("FAIL", "a", "b"), doubtful]) == 2
+
+
+def test_the_last_line_counts_what_must_be_mended_and_what_is_warned_of():
+    fine, doubtful, wrong = (Finding(level, "a", "b") for level in ("ok", "warn", "FAIL"))
+    assert summary([fine, fine]) == "all well"
+    assert summary([fine, doubtful]) == "nothing to mend, 1 warning"
+    assert summary([doubtful, wrong, doubtful]) == "1 to mend, 2 warnings"
+    assert summary([wrong, fine]) == "1 to mend"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from PIL import Image
 from tiny_bag import START_NS
 from tiny_model import as_multilabel, tiny_spec, with_score_map, write_tiny_model
 
-from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_OK
+from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
 from cnn_perception.evaluation import cli
+from cnn_perception.masks import segmentation
 
 COLOURS = ((200, 10, 10), (10, 200, 10), (10, 10, 200))
 NAMES = ("red", "green", "blue")
@@ -216,6 +217,32 @@ def test_masks_that_belong_to_no_frame_are_an_error(tmp_path, model, capsys):
     assert code == EXIT_BAD_INPUT
     assert report["masks"]["label_map"]["mean_iou"] is None
     assert "no frame that can be used has a mask there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_ctrl_c_while_frames_are_segmented_leaves_the_report_of_those_that_were(
+    tmp_path, model, monkeypatch, capsys, done
+):
+    photos = write_photos(tmp_path / "photos", range(3))
+    masks = write_masks(tmp_path / "masks", {f"{NAMES[seed]}/{seed:02}": scene(seed)[0] for seed in range(3)})
+    segmented = segmentation.segmented
+    calls = []
+
+    def until_ctrl_c(*arguments):
+        if len(calls) == done:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return segmented(*arguments)
+
+    monkeypatch.setattr(segmentation, "segmented", until_ctrl_c)
+    code, report, rows = run(tmp_path, model, "--images", photos, "--masks", masks)
+
+    found = [report["masks"][key] for key in ("images", "unmasked", "unusable")]
+    assert (code, report["complete"], found, rows) == (EXIT_INTERRUPTED, False, [done, 0, 0], [])
+    assert report["masks"]["pixels"] == done * HEIGHT * WIDTH
+    assert report["remarks"] == [f"interrupted while segmenting, after {done} of 3 frames; none is classified"]
+    assert not Page((tmp_path / "out" / "report.html").read_text()).open
+    assert "interrupted while segmenting" in capsys.readouterr().err
 
 
 def test_a_frame_that_cannot_be_used_costs_no_other(tmp_path, model):
