@@ -63,8 +63,8 @@ lint: $(READY)  ## lint, types, and what containers, CI, forms and citation are 
 
 # A worker that dies ends the run: beside one that took its place the others would wait for ever.
 pytest: export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
-# Threads of torch that wait for work leave their core to the other test processes, which saves an eighth.
-pytest: export OMP_WAIT_POLICY ?= passive
+# Small networks share nothing out: of three test processes with two threads each on two cores one waits for the other.
+pytest: export OMP_NUM_THREADS ?= 1
 pytest: $(READY)  ## the tests alone, or some of them (TESTS=test/image; JOBS=3: files at a time)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 $(TESTS)
 

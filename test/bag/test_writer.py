@@ -158,7 +158,7 @@ def test_disk_that_is_full_when_a_bag_is_closed_leaves_nothing_but_the_messages(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     writer = BagWriter(tmp_path / "bag", TYPES, {})
-    writer.write("/said", STRING, START_NS, content("/said", 1))
+    writer.write("/camera", IMAGE, START_NS, content("/camera", 1))
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         writer.close()
