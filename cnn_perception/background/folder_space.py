@@ -20,7 +20,7 @@ def size_bytes(folder: Path) -> int:
     return size
 
 
-def require_writable(folder: Path) -> int:
+def made_writable(folder: Path) -> int:
     """Makes a folder and returns the size of all files below it, `size_bytes`.
 
     A file is written and removed: the permissions alone know nothing of a disk that is full or read-only.
@@ -28,7 +28,10 @@ def require_writable(folder: Path) -> int:
     Raises:
         OSError: If nothing can be written there, see `why_not_written`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # as the system says it of a file whose folder is to be made
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
     files.try_to_write(folder)
     return size_bytes(folder)
 

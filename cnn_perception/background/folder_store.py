@@ -66,15 +66,12 @@ class RecordedFolder:
             OSError: If the disk is full or the folder cannot be written.
             FrameError: If no file holds a picture of its size.
         """
-        with files.alone_in(self._table()[0].parent, _PATIENCE_S):
-            return self._write(frame, room_bytes)
-
-    def _write(self, frame: UnsureFrame, room_bytes: int) -> int:
         table, before = self._table()
         content, suffix = as_file(frame.encoded, frame.image)
         image = _free_path(table.parent / (frame.origin.camera or "camera"), f"{frame.origin.stamp_ns}{suffix}")
-        row = before + self._row(frame, image.relative_to(table.parent))
-        if len(content) + len(row) > room_bytes:
+        row = self._row(frame, image.relative_to(table.parent))
+        size = len(content) + len(before) + len(row)
+        if size > room_bytes:
             return 0
         image.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -82,13 +79,27 @@ class RecordedFolder:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # robots are switched off without a word: no row is there before its image
-            _append(table, row)
-        except FileExistsError:
-            raise
+            is_listed = self._append(table, row)
+        except FileExistsError:  # another recorder took the name at this moment
+            return self.write(frame, room_bytes)
         except OSError:
             image.unlink(missing_ok=True)
             raise
-        return len(content) + len(row)
+        if is_listed:
+            return size
+        image.unlink(missing_ok=True)
+        return self.write(frame, room_bytes)
+
+    def _append(self, table: Path, row: bytes) -> bool:
+        """Appends a row; returns False if another table is the one to append to now.
+
+        Whoever labels the frames is kept out for as short a time as that takes, and not while a disk stores the image.
+        """
+        with files.alone_in(table.parent, _PATIENCE_S):
+            current, before = self._table()
+            if current == table:
+                _append(table, before + row)
+            return current == table
 
     def close(self) -> None:
         """Does nothing: after every frame all is in its place."""

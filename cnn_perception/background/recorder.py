@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from cnn_perception.background.folder_space import require_writable, size_bytes, why_not_written
+from cnn_perception.background.folder_space import made_writable, why_not_written
 from cnn_perception.background.folder_store import RecordedFolder
 from cnn_perception.background.selection import Origin, RecorderSettings, UnsureFrame, reason
 from cnn_perception.background.worker import BackgroundWorker
@@ -40,7 +40,7 @@ class RecorderReport:
 
     Attributes:
         recorded: Frames kept by this session.
-        folder_bytes: Size of the folder; None while it is not known.
+        folder_bytes: Size of the folder; None before the first frame.
         max_bytes: Its largest size.
         lost: Unsure frames that were not kept, by the cause: `rate`, `busy`, `paused`, `size`.
         problem: Why nothing is kept at the moment, in one line; empty while all is well.
@@ -146,19 +146,17 @@ class Recorder:
         return self._worker.close(timeout_s)
 
     def _prepare(self) -> None:
-        """Finds out whether the folder can be written, before there is anything to keep; the first frame tries anew."""
+        """Says what keeps the recorder from writing before there is anything to keep; the first frame tries anew."""
         try:
-            found_bytes = require_writable(self._settings.folder)
+            is_full = made_writable(self._settings.folder) >= self._max_bytes
         except OSError as error:
             self._note(why_not_written(self._settings.folder, error))
             return
-        if found_bytes < self._max_bytes:
-            self._folder_bytes = found_bytes
-        else:
-            self._note(self._is_full)
+        if is_full:
+            self._note(self._full)
 
     @property
-    def _is_full(self) -> str:
+    def _full(self) -> str:
         return f"{self._settings.folder}: {self._settings.max_mb:g} MB are full; move frames elsewhere"
 
     def _record(self, frame: UnsureFrame) -> None:
@@ -168,7 +166,7 @@ class Recorder:
             return
         try:
             if self._folder_bytes is None:
-                self._folder_bytes = size_bytes(self._settings.folder)
+                self._folder_bytes = made_writable(self._settings.folder)
             written = self._store.write(frame, self._max_bytes - self._folder_bytes)
         except OSError as error:
             self._pause(why_not_written(self._settings.folder, error), now_s)
@@ -177,7 +175,7 @@ class Recorder:
             self._lost["size"] += 1
             return
         if not written:
-            self._pause(self._is_full, now_s)
+            self._pause(self._full, now_s)
             return
         self._folder_bytes += written
         self._recorded += 1

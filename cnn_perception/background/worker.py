@@ -67,7 +67,8 @@ class BackgroundWorker(Generic[ItemT]):
         self._changed = threading.Condition()
         self._waiting: dict[str, ItemT] = {}
         self._closed = False
-        self._began_s: float | None = None  # `begin`, or the item under way; written by the thread, read by any
+        self._began_s: float | None = None  # the item under way, or `begin`; written by the thread, read by any
+        self._is_starting = True
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -106,10 +107,12 @@ class BackgroundWorker(Generic[ItemT]):
         return not self._thread.is_alive()
 
     def overdue(self) -> str:
-        """Says that the thread hangs at an item, and how long; empty while it does not."""
+        """Says that the thread hangs at an item, or before the first, and how long; empty while it does not."""
         began_s = self._began_s
         age_s = 0.0 if began_s is None else time.monotonic() - began_s
-        return f"at one frame for {age_s:.0f} s" if age_s > _OVERDUE_S else ""
+        if age_s <= _OVERDUE_S:
+            return ""
+        return f"starting for {age_s:.0f} s" if self._is_starting else f"at one frame for {age_s:.0f} s"
 
     def _refuse(self) -> None:
         with self._changed:
@@ -123,6 +126,7 @@ class BackgroundWorker(Generic[ItemT]):
             self._began_s = time.monotonic()
             self._begin()
             self._began_s = None
+            self._is_starting = False
             while self._work_on_next():
                 pass
             self._finish()

@@ -116,15 +116,20 @@ class BagWriter:
             self.abandon()
             return
         information = self._information()
-        self._file.close(yaml.safe_dump(information))
-        with files.replacing(self.path / FILE_NAME) as file:
-            file.write(yaml.safe_dump({"rosbag2_bagfile_information": information}).encode())
+        self._file.finish(yaml.safe_dump(information))
+        try:
+            with files.replacing(self.path / FILE_NAME) as file:
+                file.write(yaml.safe_dump({"rosbag2_bagfile_information": information}).encode())
+        except BaseException:
+            self._file.abandon()
+            raise
+        self._file.close()  # last: it takes as long as the disk does, and a process that ends meanwhile loses nothing
         files.flush_folder(self.path.parent)
 
     def abandon(self) -> None:
         """Leaves the bag as a kill would; one in which nothing was flushed is removed."""
         self._file.abandon()
-        if not self._file.is_on_disk:
+        if not self._file.is_handed_over:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _information(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cnn_perception.background.folder_space import require_writable, size_bytes, why_not_written
+from cnn_perception.background.folder_space import made_writable, size_bytes, why_not_written
 from cnn_perception.bag.message_types import typestore
 from cnn_perception.bag.writer import BagWriter, free_path
 from cnn_perception.black_box.incident import Incident
@@ -56,12 +56,12 @@ class IncidentBags:
         """Makes the folder and finds out whether it can be written, before there is anything to save."""
         folder = self._settings.folder
         try:
-            self.folder_bytes = require_writable(folder)
+            self.folder_bytes = made_writable(folder)
         except OSError as error:
             self._note(why_not_written(folder, error))
             return
         if self.folder_bytes >= self._most_bytes:
-            self._note(self._is_full)
+            self._note(self._full)
 
     def write(self, incident: Incident, message: Kept) -> None:
         """Appends a message to the bag of its incident; the bag of another one is completed before."""
@@ -114,7 +114,7 @@ class IncidentBags:
         self._writer = BagWriter(incident.path, self._types, {})
 
     @property
-    def _is_full(self) -> str:
+    def _full(self) -> str:
         return f"{self._settings.folder}: {self._settings.max_mb:g} MB are full; move bags elsewhere"
 
     def _append(self, writer: BagWriter, incident: Incident, message: Kept) -> None:
@@ -122,7 +122,7 @@ class IncidentBags:
         cost = writer.cost(message.topic, message.payload)
         if self.folder_bytes + cost > self._most_bytes:
             self.lost += 1
-            self._fail(incident, self._is_full)
+            self._fail(incident, self._full)
             self.close()
             self._incident = incident  # what is still to come of it is lost
             return

@@ -97,7 +97,8 @@ def _evaluate(given: argparse.Namespace, default: Callable[[str], Any]) -> int:
     print(_summary(done.report, given.output, at_once))
     if given.results_bag:
         folder = given.output if isinstance(done, Evaluation) else given.output / "NAME"
-        print(printable(f"results    {folder / RESULTS_FOLDER}"))
+        if not isinstance(done, Evaluation) or (folder / RESULTS_FOLDER).exists():  # of no frame there is none
+            print(printable(f"results    {folder / RESULTS_FOLDER}"))
     if done.compared is not None:
         print(_compared(done.compared.comparison, given.output))
     written = there(given.output, *RESULTS, BAGS_CSV, PAGE, RESULTS_FOLDER)

@@ -58,7 +58,6 @@ from cnn_perception.files import has_fields, require_other, require_outside, req
 from cnn_perception.image.messages import decode
 from cnn_perception.label_table import is_table
 from cnn_perception.masks.folder import read_masks
-from cnn_perception.masks.scores import MaskScores
 from cnn_perception.masks.segmentation import MaskTally
 from cnn_perception.metrics import Latency
 from cnn_perception.model.onnx_model import OnnxModel, SessionOptions
@@ -197,16 +196,12 @@ def _opencv_in_one_thread() -> Iterator[None]:
 def _evaluate(
     pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions, baseline: Baseline | None
 ) -> Evaluation:
-    # Masks come before anything that takes longer, since they may be refused.
-    tally = MaskTally(pipeline, read_masks(options.masks), options.mask_scale) if options.masks else None
+    tally = _masked(pipeline, frames, options)
     observer = baseline.observer() if baseline else Observer(None)
-    if tally is not None and not replay_masks(tally, frames):
-        replayed, latency = ReplayedFrames(interrupted=True), {}
-    else:
-        with _opencv_in_one_thread():
-            replayed = replay(_one_core_a_frame(pipeline), frames, options.workers, observer.observe)
-            is_alone = not (replayed.interrupted or options.is_one_of_several)
-            latency = _latency(pipeline, frames, replayed) if is_alone else {}
+    replayed = _replayed(pipeline, frames, options, observer, tally)
+    is_alone = not (replayed.interrupted or options.is_one_of_several)
+    with _opencv_in_one_thread():
+        latency = _latency(pipeline, frames, replayed) if is_alone else {}
 
     def record(is_interrupted: bool) -> Report:
         replayed.interrupted |= is_interrupted
@@ -287,6 +282,31 @@ def _compare(answered: AnsweredFrames, frames: LabelledFrames, options: Evaluati
     )
 
 
+def _masked(pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions) -> MaskTally | None:
+    """Segments the frames that have a mask; before anything that takes longer, since masks may be refused."""
+    if options.masks is None:
+        return None
+    tally = MaskTally(pipeline, read_masks(options.masks), options.mask_scale)
+    replay_masks(tally, frames)
+    return tally
+
+
+def _replayed(
+    pipeline: Pipeline, frames: LabelledFrames, options: EvaluationOptions, observer: Observer, tally: MaskTally | None
+) -> ReplayedFrames:
+    """Classifies the frames, unless Ctrl-C has come already; what was segmented is worth a report of its own."""
+    if tally is not None and not tally.complete:
+        return ReplayedFrames(interrupted=True)
+    try:
+        alone = _one_core_a_frame(pipeline)
+    except KeyboardInterrupt:
+        if tally is None:
+            raise
+        return ReplayedFrames(interrupted=True)
+    with _opencv_in_one_thread():
+        return replay(alone, frames, options.workers, observer.observe)
+
+
 def _one_core_a_frame(pipeline: Pipeline) -> Pipeline:
     """Loads the model once more for the highest rate, see `replay`; a GPU is shared by all frames anyway."""
     if pipeline.model.provider != "CPUExecutionProvider":
@@ -307,14 +327,13 @@ def _make_report(
     recordings = [records] if frames.topic else []
     blocks = blocks_of(recordings)
     scores = score(records, model.spec, options.threshold, blocks)
-    masks = tally.scores if tally else None
-    missing = _missing(frames, replayed, scores.frames, masks, options)
+    missing = _missing(frames, replayed, scores.frames, tally, options)
     unused = [] if replayed.interrupted or not scores.frames.scored else frames.unused_labels(records)
     doubts = [] if replayed.interrupted else frames.doubts(records)
     if options.target is not None or options.needs_all_labels:
         missing += unused
         unused = []
-    if masks and not masks.images and not replayed.interrupted:
+    if tally and tally.complete and not tally.scores.images:
         missing.append(f"{options.masks}: no frame that can be used has a mask there; see --masks in --help")
     target = options.target
     return Report(
@@ -335,7 +354,7 @@ def _make_report(
         ignored=dict(frames.ignored),
         scores=scores,
         worst=tuple(worst_frame(frame.record, model.spec) for frame in replayed.by_badness()),
-        masks=masks,
+        masks=tally.scores if tally else None,
         recording=recording_facts(one_of_each_image(records), frames.topics) if frames.topic else None,
         sampling=sampling_record(recordings, model.spec, blocks),
         calibration=calibration(records, model.spec),
@@ -347,13 +366,13 @@ def _missing(
     frames: LabelledFrames,
     replayed: ReplayedFrames,
     counts: FrameCounts,
-    masks: MaskScores | None,
+    tally: MaskTally | None,
     options: EvaluationOptions,
 ) -> list[str]:
     """Returns what of the frames and labels was not evaluated, a line each; none where everything was."""
     found = [*frames.damage, *frames.faults]
     if replayed.interrupted:
-        found.append(_how_far(frames, counts, masks))
+        found.append(_how_far(frames, counts, tally))
         if not counts.total:
             return found
     if not counts.scored + counts.unlabelled:
@@ -366,10 +385,11 @@ def _missing(
     return found
 
 
-def _how_far(frames: LabelledFrames, counts: FrameCounts, masks: MaskScores | None) -> str:
+def _how_far(frames: LabelledFrames, counts: FrameCounts, tally: MaskTally | None) -> str:
     """Returns how far an interrupted evaluation came; frames are segmented before any is classified."""
-    if masks is None or counts.total:
+    if tally is None or tally.complete:
         return f"interrupted after {counts.total} of {frames.count} frames"
+    masks = tally.scores
     segmented = masks.images + masks.unmasked + masks.unusable
     return f"interrupted while segmenting, after {segmented} of {frames.count} frames; none is classified"
 

@@ -117,13 +117,10 @@ def replay(
     return replayed
 
 
-def replay_masks(tally: MaskTally, frames: LabelledFrames) -> bool:
+def replay_masks(tally: MaskTally, frames: LabelledFrames) -> None:
     """Segments every frame that has a mask, one after the other, each with all cores; Ctrl-C ends it early.
 
     The mask of a file is looked for by its path, that of a bag's frame as BAG/TOPIC/<stamp_ns>.png.
-
-    Returns:
-        Whether it came to the last one.
 
     Raises:
         DataError: If a mask cannot be used.
@@ -133,9 +130,9 @@ def replay_masks(tally: MaskTally, frames: LabelledFrames) -> bool:
             name = frame.record.name or str(frame.record.stamp_ns)
             folder = frames.path / frames.topic.strip("/")
             tally.add(name, folder / (name if frame.record.name else f"{name}.image"), frame.content)
+        tally.complete = True
     except KeyboardInterrupt:
-        return False
-    return True
+        pass
 
 
 def in_order(

@@ -60,12 +60,31 @@ def segmented(model: OnnxModel, image: RgbImage, scale: float = 1.0) -> LabelMap
     return upsampled_labels(found.logits, found.cells, *image.shape[:2])
 
 
+@dataclass(frozen=True, eq=False)
+class _Counted:
+    """What the images so far come to; replaced whole, for Ctrl-C may come at any time.
+
+    Attributes:
+        confusion: Pixels by truth and answer, see `Matching.confusion`.
+        of_whole_images: The same of the class of the whole image.
+        images: How many.
+        mask_pixels: Of their masks.
+        worst: See `MaskTally.worst`.
+    """
+
+    confusion: Places
+    of_whole_images: Places
+    images: int
+    mask_pixels: int
+    worst: list[MaskedPicture]
+
+
 class MaskTally:
     """Counts, image by image, the pixels that are right.
 
     Attributes:
         matching: Which labels are which classes.
-        worst: The images with the smallest shares of right pixels, the worst first.
+        complete: Whether all images have been taken.
     """
 
     def __init__(self, pipeline: Pipeline, masks: Masks, scale: float) -> None:
@@ -80,19 +99,16 @@ class MaskTally:
             ModelError: If the model has no score map.
             ConfigError: If no concept is one of its classes.
         """
+        self.complete = False
         pipeline.model.score_map_place()
         self.matching = Matching(masks, pipeline.spec.class_names)
-        self.worst: list[MaskedPicture] = []
         self._pipeline = pipeline
         self._masks = masks
         self._scale = scale
         self._names: dict[Path, str] = {}
-        self._confusion = self.matching.nothing()
-        self._of_whole_images = self.matching.nothing()
-        self._images = 0
+        self._counted = _Counted(self.matching.nothing(), self.matching.nothing(), 0, 0, [])
         self._unmasked = 0
         self._unusable = 0
-        self._mask_pixels = 0
 
     def add(self, name: str, path: Path, content: EncodedImage | EncodedFile | FrameError) -> None:
         """Takes an image.
@@ -128,29 +144,41 @@ class MaskTally:
         matching = self.matching
         truth = matching.truth(labels)
         confusion = matching.confusion(truth, answers)
-        self._confusion += confusion
-        self._of_whole_images += matching.confusion(truth, np.full_like(answers, whole))
-        self._images += 1
-        self._mask_pixels += truth.size
+        of_whole_image = matching.confusion(truth, np.full_like(answers, whole))
         accuracy = matching.overlap(confusion).pixel_accuracy
+        worst = self.worst
         if accuracy is not None:
             picture = MaskedPicture(name, image, truth, matching.places(answers), accuracy)
-            self.worst = sorted([*self.worst, picture], key=lambda one: one.accuracy)[:_WORST]
+            worst = sorted([*worst, picture], key=lambda one: one.accuracy)[:_WORST]
+        before = self._counted
+        self._counted = _Counted(
+            before.confusion + confusion,
+            before.of_whole_images + of_whole_image,
+            before.images + 1,
+            before.mask_pixels + truth.size,
+            worst,
+        )
+
+    @property
+    def worst(self) -> list[MaskedPicture]:
+        """The images with the smallest shares of right pixels, the worst first."""
+        return self._counted.worst
 
     @property
     def scores(self) -> MaskScores:
         """The figures so far."""
-        pixels = int(self._confusion.sum())
+        counted = self._counted
+        pixels = int(counted.confusion.sum())
         return MaskScores(
             masks=str(self._masks.root),
             scale=self._scale,
-            images=self._images,
+            images=counted.images,
             unmasked=self._unmasked,
             unusable=self._unusable,
             pixels=pixels,
-            left_out=self._mask_pixels - pixels,
-            label_map=self._overlap(self._confusion),
-            whole_image=self._overlap(self._of_whole_images),
+            left_out=counted.mask_pixels - pixels,
+            label_map=self._overlap(counted.confusion),
+            whole_image=self._overlap(counted.of_whole_images),
         )
 
     def _overlap(self, confusion: Places) -> Overlap:

@@ -123,4 +123,5 @@ def _is_own(path: Path) -> bool:
 
 
 def _own_names(path: Path) -> set[str]:
-    return {f"{path.name}.mcap", FILE_NAME, f"{FILE_NAME}.tmp"}
+    unfinished = (one.name for one in path.glob(f".{FILE_NAME}.*.tmp"))  # of a writer that was killed, see `files`
+    return {f"{path.name}.mcap", FILE_NAME, *unfinished}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ pytest.importorskip("torch", reason="needs what training needs")
 
 from tiny_run import command_line
 
+from cnn_perception.background import folder_store
 from cnn_perception.errors import DataError
 from cnn_perception.image.messages import decode
 from cnn_perception.label_table import states_of
@@ -241,3 +243,41 @@ def test_links_that_others_put_there_are_not_written_through(tmp_path, target):
     recording.offer(raw(picture()), stamp_ns=1)
     assert recording.close().recorded == 1
     assert [path.read_text() for path in other.parent.iterdir()] == ["mine"] * (target == "file")
+
+
+def test_a_table_whose_columns_are_changed_while_the_image_is_stored_is_left_alone(tmp_path, monkeypatch):
+    def changed(_descriptor):
+        (tmp_path / SHA256[:12] / "frames.csv").write_text("mine,alone\n")
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+
+    monkeypatch.setattr(os, "fsync", changed)
+    recording = Recording(tmp_path)
+    recording.offer(raw(picture()), camera="front")
+    report = recording.close()
+
+    assert (report.recorded, report.folder_bytes) == (1, size(tmp_path) - len("mine,alone\n"))
+    assert (tmp_path / SHA256[:12] / "frames.csv").read_text() == "mine,alone\n"
+    assert not list((tmp_path / SHA256[:12]).rglob("*.png"))
+    (row,) = table(tmp_path, f"{SHA256[:12]}-2")
+    assert (tmp_path / f"{SHA256[:12]}-2" / row["path"]).is_file()
+
+
+def test_a_name_that_another_recorder_takes_at_that_moment_stays_its(tmp_path, monkeypatch):
+    free_path = folder_store._free_path
+
+    def taken(folder, name):
+        monkeypatch.setattr(folder_store, "_free_path", free_path)
+        folder.mkdir(parents=True)
+        (folder / name).write_text("theirs")
+        return folder / name
+
+    monkeypatch.setattr(folder_store, "_free_path", taken)
+    recording = Recording(tmp_path)
+    recording.offer(raw(picture()), camera="front", stamp_ns=7)
+    recording.close()
+
+    front = tmp_path / SHA256[:12] / "front"
+    assert (front / "7.png").read_text() == "theirs"
+    (row,) = table(tmp_path)
+    assert (front.parent / row["path"]).is_file()
+    assert row["path"] != "front/7.png"

@@ -148,6 +148,34 @@ def test_a_folder_that_cannot_be_written_is_said_before_any_frame_and_the_rest_g
     assert (report.problem, report.lost["paused"]) == (recording.said[0], count)
 
 
+@pytest.mark.parametrize("in_its_place", ["file", "dangling link"])
+def test_what_is_no_folder_is_said_once_in_the_same_words_at_the_start_and_with_a_frame(tmp_path, in_its_place):
+    folder = tmp_path / "frames"
+    folder.write_text("mine") if in_its_place == "file" else folder.symlink_to(tmp_path / "gone" / "folder")
+    recording = Recording(folder)
+    recording.offer(raw(picture()))
+    recording.close()
+
+    (said,) = recording.said
+    assert "cannot be written" in said
+
+
+def test_the_folder_is_measured_anew_with_the_first_frame(tmp_path):
+    earlier = tmp_path / "earlier.bin"
+    earlier.write_bytes(bytes(100_000))
+    recording = Recording(tmp_path, max_mb=0.1)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not recording.said:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    earlier.unlink()
+    recording.offer(raw(picture()))
+    report = recording.close()
+
+    assert (report.recorded, report.lost["paused"], report.problem) == (1, 0, "")
+    assert report.folder_bytes == size(tmp_path)
+
+
 def test_a_folder_that_is_full_is_said_before_any_frame(tmp_path):
     (tmp_path / "earlier.bin").write_bytes(bytes(100_000))
     recording = Recording(tmp_path, max_mb=0.1)
@@ -159,7 +187,9 @@ def test_a_folder_that_is_full_is_said_before_any_frame(tmp_path):
 def test_a_folder_that_can_be_written_after_all_is_used_with_the_first_frame(tmp_path):
     (tmp_path / "frames").write_text("no folder")
     recording = Recording(tmp_path / "frames")
+    deadline = time.monotonic() + TIMEOUT_S
     while not recording.said:
+        assert time.monotonic() < deadline
         time.sleep(0.001)
     (tmp_path / "frames").unlink()
     recording.offer(raw(picture()))

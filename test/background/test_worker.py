@@ -67,6 +67,30 @@ def test_what_comes_before_the_first_item_is_done_in_the_thread_and_its_defect_i
     assert not worker.offer("x", 2)
 
 
+def test_a_thread_that_hangs_before_the_first_item_or_at_one_is_told_from_each_other(monkeypatch):
+    monkeypatch.setattr("cnn_perception.background.worker._OVERDUE_S", 0.0)
+    begun, let_begin, working, let_work = (threading.Event() for _ in range(4))
+
+    def begin():
+        begun.set()
+        assert let_begin.wait(TIMEOUT_S)
+
+    def work(_item):
+        working.set()
+        assert let_work.wait(TIMEOUT_S)
+
+    worker = BackgroundWorker("bench", work, [].append, begin=begin)
+    assert begun.wait(TIMEOUT_S)
+    assert worker.overdue() == "starting for 0 s"
+    worker.offer("x", 1)
+    let_begin.set()
+    assert working.wait(TIMEOUT_S)
+    assert worker.overdue() == "at one frame for 0 s"
+    let_work.set()
+    assert worker.close(TIMEOUT_S)
+    assert worker.overdue() == ""
+
+
 def test_the_newest_of_each_camera_wins_and_the_cameras_take_turns():
     bench = Bench()
     bench.occupy()

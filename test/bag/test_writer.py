@@ -134,21 +134,36 @@ def test_disk_that_fills_up_leaves_a_file_that_ends_with_a_whole_message(tmp_pat
     assert [line for line in damage if "damaged" in line] == []  # it has no index, but nothing of it is torn
 
 
-def test_bag_that_is_closed_is_on_the_disk_its_messages_before_what_says_that_it_is_whole(tmp_path, monkeypatch):
+def test_bag_that_is_closed_is_on_the_disk_and_is_whole_before_the_disk_is_waited_for(tmp_path, monkeypatch):
     flushed = []
     fsync = os.fsync
 
     def noting(descriptor):
-        flushed.append((Path(f"/proc/self/fd/{descriptor}").readlink(), (tmp_path / "bag" / "metadata.yaml").exists()))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        flushed.append(path.name)
+        if path.name == "bag.mcap":  # a process that ends now leaves this
+            assert by_rosbags(tmp_path / "bag") == by_mcap(tmp_path / "bag") == written
         fsync(descriptor)
 
+    written = [("/said", START_NS, content("/said", 1))]
     monkeypatch.setattr(os, "fsync", noting)
     write(tmp_path / "bag", [("/said", 0, 1, True)])
 
-    (file, _), (metadata, _), *folders = flushed
-    assert (file.name, metadata.name.startswith(".metadata.yaml.")) == ("bag.mcap", True)
-    assert folders == [(tmp_path / "bag", True), (tmp_path, True)]
-    assert not any(is_there for _, is_there in flushed[:2])
+    assert flushed[0].startswith(".metadata.yaml.")
+    assert flushed[1:] == ["bag", "bag.mcap", tmp_path.name]
+
+
+def test_system_is_asked_to_store_all_but_the_last_megabytes_while_messages_come(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(mcap_writer, "_STORED_BYTES", 100_000)
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda _, start, count, advice: asked.append((start, start + count, advice))
+    )
+    write(tmp_path / "bag", [("/camera", number, 70, True) for number in range(40)])
+
+    assert [start for start, _, _ in asked] == [0, *(end for _, end, _ in asked[:-1])]
+    assert (tmp_path / "bag" / "bag.mcap").stat().st_size - asked[-1][1] < 2 * 100_000
+    assert {advice for _, _, advice in asked} == {os.POSIX_FADV_DONTNEED}
 
 
 @pytest.mark.parametrize("name", ["bag.mcap", ".metadata.yaml."])
@@ -163,8 +178,9 @@ def test_disk_that_is_full_when_a_bag_is_closed_leaves_nothing_but_the_messages(
     with pytest.raises(OSError, match="No space left"):
         writer.close()
 
-    assert [path.name for path in (tmp_path / "bag").iterdir()] == ["bag.mcap"]
+    assert [path.name for path in (tmp_path / "bag").iterdir() if path.name.startswith(".")] == []
     assert read(tmp_path / "bag")[0] == [START_NS]
+    assert [path for path in Path("/proc/self/fd").iterdir() if "bag.mcap" in os.path.realpath(path)] == []
 
 
 def test_bag_in_which_nothing_was_flushed_is_removed_and_one_of_others_never(tmp_path):

@@ -16,8 +16,9 @@ from tiny_bag import START_NS
 from tiny_model import as_multilabel, tiny_spec, with_score_map, write_tiny_model
 
 from cnn_perception.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
-from cnn_perception.evaluation import cli
+from cnn_perception.evaluation import cli, evaluation
 from cnn_perception.masks import segmentation
+from cnn_perception.masks.scores import Matching
 
 COLOURS = ((200, 10, 10), (10, 200, 10), (10, 10, 200))
 NAMES = ("red", "green", "blue")
@@ -243,6 +244,60 @@ def test_ctrl_c_while_frames_are_segmented_leaves_the_report_of_those_that_were(
     assert report["remarks"] == [f"interrupted while segmenting, after {done} of 3 frames; none is classified"]
     assert not Page((tmp_path / "out" / "report.html").read_text()).open
     assert "interrupted while segmenting" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_the_midst_of_an_image_counts_it_in_no_figure(tmp_path, model, monkeypatch):
+    photos = write_photos(tmp_path / "photos", range(3))
+    masks = write_masks(tmp_path / "masks", {f"{NAMES[seed]}/{seed:02}": scene(seed)[0] for seed in range(3)})
+    confusion = Matching.confusion
+    calls = []
+
+    def until_ctrl_c(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:  # the whole second image
+            raise KeyboardInterrupt
+        return confusion(*arguments)
+
+    monkeypatch.setattr(Matching, "confusion", until_ctrl_c)
+    code, report, _ = run(tmp_path, model, "--images", photos, "--masks", masks)
+
+    found = report["masks"]
+    assert (code, found["images"], found["pixels"], found["left_out"]) == (EXIT_INTERRUPTED, 1, HEIGHT * WIDTH, 0)
+    for name in ("label_map", "whole_image"):
+        assert sum(one["truth_pixels"] for one in found[name]["classes"]) == HEIGHT * WIDTH
+
+
+@pytest.mark.parametrize("has_masks", [True, False])
+def test_ctrl_c_after_all_masks_leaves_their_figures_and_without_masks_nothing(tmp_path, model, monkeypatch, has_masks):
+    def interrupted(_pipeline):
+        raise KeyboardInterrupt
+
+    photos = write_photos(tmp_path / "photos", range(3))
+    masks = write_masks(tmp_path / "masks", {f"{NAMES[seed]}/{seed:02}": scene(seed)[0] for seed in range(3)})
+    monkeypatch.setattr(evaluation, "_one_core_a_frame", interrupted)
+    code, report, _ = run(tmp_path, model, "--images", photos, *(("--masks", masks) if has_masks else ()))
+
+    assert code == EXIT_INTERRUPTED
+    if has_masks:
+        assert (report["masks"]["images"], report["remarks"]) == (3, ["interrupted after 0 of 3 frames"])
+    else:
+        assert report == {}
+
+
+def test_a_bag_whose_masks_are_interrupted_is_reported_with_what_was_asked_beside(tmp_path, model, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    frames = [("/cam/image_raw", START_NS + n * 10**8, tiny_bag.raw(scene(n)[1], START_NS + n)) for n in range(3)]
+    bag = tiny_bag.write_bag(tmp_path / "drive", frames)
+    masks = write_masks(tmp_path / "masks", {f"cam/image_raw/{START_NS}": scene(0)[0]})
+    monkeypatch.setattr(segmentation, "segmented", interrupted)
+    asked = ("--labels", "", "--no-video", "--results-bag", "reference")
+    code, report, rows = run(tmp_path, model, "--bag", bag, "--masks", masks, *asked)
+
+    assert (code, report["complete"], rows) == (EXIT_INTERRUPTED, False, [])
+    assert not (tmp_path / "out" / "results").exists()
+    assert "results " not in capsys.readouterr().out
 
 
 def test_a_frame_that_cannot_be_used_costs_no_other(tmp_path, model):

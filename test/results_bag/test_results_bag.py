@@ -351,6 +351,9 @@ def test_a_bag_of_an_earlier_run_is_replaced_or_removed_and_anybody_elses_refuse
     _, _, results = evaluated(tmp_path, model, "--results-bag", "copy")
     evaluated(tmp_path, model, "--results-bag", "reference")
     assert CAMERA not in by_rosbags(results)
+    (results / ".metadata.yaml.0123abcd.99999999.tmp").write_text("")  # the writer was killed
+    evaluated(tmp_path, model, "--results-bag", "reference")
+    assert sorted(path.name for path in results.iterdir()) == ["metadata.yaml", "results.mcap"]
     evaluated(tmp_path, model)
     assert not results.exists()
 
