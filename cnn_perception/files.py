@@ -60,12 +60,17 @@ def as_utf8(text: str) -> bytes:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, waits: bool = True) -> Iterator[IO[bytes]]:
     """Opens a new file that takes the place of `path` once it is complete and on the disk.
 
     It is written beside its place, flushed to the disk and then renamed: a crash at any moment leaves the old file or
     the new one, never half of one. Links are not followed: what takes the place of one leaves its target alone. Until
     then it is locked, by which `remove_unfinished` knows that somebody writes it.
+
+    Args:
+        path: What is written, or replaced.
+        waits: Whether it is flushed to the disk at all; where not, only a crash of the process is survived, and `flush`
+            is left to the caller.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written to; an older file stays as it was.
@@ -75,14 +80,16 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         with file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if waits:
+                os.fsync(file.fileno())
             with suppress(OSError):  # some network disks rename no file that is open
                 unfinished.replace(path)
         if os.path.lexists(unfinished):
             unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    flush_folder(path.parent)
+    if waits:
+        flush(path.parent)
 
 
 _ATTEMPTS = 5
@@ -293,11 +300,11 @@ def has_fields(path: Path, fields: Collection[str]) -> bool:
     return isinstance(content, dict) and content.keys() >= set(fields)
 
 
-def flush_folder(path: Path) -> None:
-    """Brings what was made or renamed in a folder to the disk, where its file system can flush folders."""
-    with suppress(OSError):  # one that cannot: the files themselves are whole all the same
-        folder = os.open(path, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Brings a file, or what was made or renamed in a folder, to the disk, where its file system can flush that."""
+    with suppress(OSError):  # as one that flushes no folders: the files themselves are whole all the same
+        descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)

@@ -118,13 +118,14 @@ class BagWriter:
         information = self._information()
         self._file.finish(yaml.safe_dump(information))
         try:
-            with files.replacing(self.path / FILE_NAME) as file:
+            with files.replacing(self.path / FILE_NAME, waits=False) as file:
                 file.write(yaml.safe_dump({"rosbag2_bagfile_information": information}).encode())
         except BaseException:
             self._file.abandon()
             raise
         self._file.close()  # last: it takes as long as the disk does, and a process that ends meanwhile loses nothing
-        files.flush_folder(self.path.parent)
+        for written in (self.path / FILE_NAME, self.path, self.path.parent):
+            files.flush(written)
 
     def abandon(self) -> None:
         """Leaves the bag as a kill would; one in which nothing was flushed is removed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -149,8 +150,7 @@ def test_bag_that_is_closed_is_on_the_disk_and_is_whole_before_the_disk_is_waite
     monkeypatch.setattr(os, "fsync", noting)
     write(tmp_path / "bag", [("/said", 0, 1, True)])
 
-    assert flushed[0].startswith(".metadata.yaml.")
-    assert flushed[1:] == ["bag", "bag.mcap", tmp_path.name]
+    assert flushed == ["bag.mcap", "metadata.yaml", "bag", tmp_path.name]
 
 
 def test_system_is_asked_to_store_all_but_the_last_megabytes_while_messages_come(tmp_path, monkeypatch):
@@ -166,19 +166,32 @@ def test_system_is_asked_to_store_all_but_the_last_megabytes_while_messages_come
     assert {advice for _, _, advice in asked} == {os.POSIX_FADV_DONTNEED}
 
 
-@pytest.mark.parametrize("name", ["bag.mcap", ".metadata.yaml."])
-def test_disk_that_is_full_when_a_bag_is_closed_leaves_nothing_but_the_messages(tmp_path, monkeypatch, name):
-    def full(descriptor):
-        if Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(name):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize("during", ["finish", "close"])
+def test_disk_that_is_full_when_a_bag_is_closed_leaves_the_messages_and_nothing_unfinished(
+    tmp_path, monkeypatch, during
+):
+    """In metadata.yaml, which is written once the file has its index, and where a disk tells at the end alone."""
+    finish = mcap_writer.McapWriter.finish
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def finished(*arguments):
+        finish(*arguments)
+        limits.enter_context(files_of_at_most(10))
 
     writer = BagWriter(tmp_path / "bag", TYPES, {})
     writer.write("/camera", IMAGE, START_NS, content("/camera", 1))
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        writer.close()
+    with ExitStack() as limits:
+        if during == "finish":
+            monkeypatch.setattr(mcap_writer.McapWriter, "finish", finished)
+        else:
+            monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"File too large|No space left"):
+            writer.close()
 
-    assert [path.name for path in (tmp_path / "bag").iterdir() if path.name.startswith(".")] == []
+    kept = {"finish": ["bag.mcap"], "close": ["bag.mcap", "metadata.yaml"]}
+    assert sorted(path.name for path in (tmp_path / "bag").iterdir()) == kept[during]
     assert read(tmp_path / "bag")[0] == [START_NS]
     assert [path for path in Path("/proc/self/fd").iterdir() if "bag.mcap" in os.path.realpath(path)] == []
 
