@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -61,7 +61,7 @@ def as_utf8(text: str) -> bytes:
 
 @contextmanager
 def replacing(path: Path, *, waits: bool = True) -> Iterator[IO[bytes]]:
-    """Opens a new file that takes the place of `path` once it is complete and on the disk.
+    """Opens a new file that takes the place of `path` once it is complete and, if this `waits`, on the disk.
 
     It is written beside its place, flushed to the disk and then renamed: a crash at any moment leaves the old file or
     the new one, never half of one. Links are not followed: what takes the place of one leaves its target alone. Until
@@ -69,8 +69,7 @@ def replacing(path: Path, *, waits: bool = True) -> Iterator[IO[bytes]]:
 
     Args:
         path: What is written, or replaced.
-        waits: Whether it is flushed to the disk at all; where not, only a crash of the process is survived, and `flush`
-            is left to the caller.
+        waits: Whether it is flushed; where not, only a crash of the process is survived, and `flush` is still to come.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written to; an older file stays as it was.
@@ -301,8 +300,12 @@ def has_fields(path: Path, fields: Collection[str]) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Brings a file, or what was made or renamed in a folder, to the disk, where its file system can flush that."""
-    with suppress(OSError):  # as one that flushes no folders: the files themselves are whole all the same
+    """Brings a file, or what was made or renamed in a folder, to the disk.
+
+    Raises:
+        OSError: If that fails for a file. Of folders it is left where their file system cannot: the files are whole.
+    """
+    with suppress(OSError) if path.is_dir() else nullcontext():
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
